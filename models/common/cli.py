@@ -1,0 +1,38 @@
+"""What every command line shares: how errors reach the user and how yes/no flags are spelled."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from models.common.errors import UserError
+
+USER_ERROR_EXIT_CODE = 2
+
+
+def run_main(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> None:
+    """Run a command and exit: 0 or what it returns, 2 for a `UserError`, 130 when interrupted."""
+    try:
+        code = main(argv) or 0
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = USER_ERROR_EXIT_CODE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        # The reader of a pipe went away (`... | head`); nothing is left to tell it, not even at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code)
+
+
+def boolean(text: str) -> bool:
+    """`true`/`false` as the originals spell their flags; an argparse type. Plain `bool` would take "False" as True."""
+    lowered = text.strip().lower()
+    if lowered in ("true", "1", "yes"):
+        return True
+    if lowered in ("false", "0", "no"):
+        return False
+    raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
