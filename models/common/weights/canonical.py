@@ -1,0 +1,91 @@
+"""The project's own weights folder: model.safetensors, config.json, vocab.txt."""
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.common.encoder_config import EncoderConfig
+from models.common.errors import UserError
+from models.common.files import atomic_write, read_json, require_file, write_json
+from models.common.weights.matching import LoadReport, match
+from models.common.weights.names import canonical_shapes, groups_in
+from models.common.weights.safetensors_file import info_metadata, read_safetensors, write_safetensors
+
+MODEL_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+VOCAB_FILE = "vocab.txt"
+
+# What a config.json must say itself: a default would be a guess, and a wrong one is noticed late or never.
+REQUIRED_SETTINGS = (
+    "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+    "max_position_embeddings", "type_vocab_size", "hidden_act", "layer_norm_eps",
+)  # fmt: skip
+
+
+def load_canonical(folder: Path | str) -> tuple[EncoderConfig, dict[str, np.ndarray]]:
+    """Read a folder written by `save_canonical`; every tensor the config implies must be there, and no other."""
+    folder = Path(folder)
+    path = require_file(folder / MODEL_FILE, "weights")
+    config = load_config(require_file(folder / CONFIG_FILE, "config"))
+    tensors = read_safetensors(path)
+    check_canonical(config, tensors, source=str(path))
+    return config, tensors
+
+
+def save_canonical(
+    folder: Path | str,
+    config: EncoderConfig,
+    tensors: Mapping[str, np.ndarray],
+    vocab: Path | str | None = None,
+    info: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a canonical folder: each file atomically, the weights last. `info` (JSON-ready) goes into the header."""
+    folder = Path(folder)
+    check_canonical(config, tensors, source="weights to save")
+    save_companions(folder, config.to_dict(), vocab)
+    write_safetensors(folder / MODEL_FILE, tensors, info_metadata(info or {}))
+
+
+def save_companions(folder: Path, settings: Mapping[str, Any], vocab: Path | str | None) -> None:
+    """Write config.json, and vocab.txt if known, as they lie beside a model file of any format."""
+    write_json(folder / CONFIG_FILE, dict(settings))
+    target = folder / VOCAB_FILE
+    if vocab is not None and Path(vocab).resolve() != target.resolve():
+        with atomic_write(target) as temporary:
+            shutil.copyfile(require_file(vocab, "vocabulary"), temporary)
+
+
+def load_config(path: Path | str, defaults: Mapping[str, Any] | None = None) -> EncoderConfig:
+    """Read a config.json in which every size, the activation and the epsilon are given, or in `defaults`."""
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a JSON object of settings")
+    values = {**(defaults or {}), **values}
+    missing = [name for name in REQUIRED_SETTINGS if name not in values]
+    if missing:
+        raise UserError(f"{path}: {', '.join(missing)} missing; add what the checkpoint was trained with")
+    return EncoderConfig.from_dict(values, source=str(path))
+
+
+def check_canonical(config: EncoderConfig, tensors: Mapping[str, np.ndarray], source: str) -> LoadReport:
+    """Raise a `UserError` unless `tensors` are the whole encoder of `config` and whole optional groups."""
+    return match(canonical_shapes(config, groups_in(tensors)), tensors, source=source)
+
+
+def tensors_sha256(tensors: Mapping[str, np.ndarray]) -> str:
+    """Hexadecimal SHA-256 over names, dtypes, shapes and values, whatever the order and the file they came from."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = np.asarray(tensors[name], order="C")
+        digest.update(f"{name}\0{tensor.dtype.name}\0{tensor.shape}\0".encode())
+        digest.update(raw_bytes(tensor))
+    return digest.hexdigest()
+
+
+def raw_bytes(tensor: np.ndarray) -> memoryview:
+    """The bytes of an array without a copy if it is contiguous; bfloat16 has no buffer format of its own."""
+    return memoryview(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8))

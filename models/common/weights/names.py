@@ -1,0 +1,232 @@
+"""Canonical parameter names and one invertible table per other naming family; no framework, no file access.
+
+Legend: V vocabulary, H hidden, P positions, S token types (segments), F feed-forward. `{i}` is the layer number.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from models.common.encoder_config import EncoderConfig
+
+_LAYER = re.compile(r"(?<=\.)(0|[1-9][0-9]*)(?=\.)")
+
+Row = tuple[str, str]
+
+
+def _dense(canonical: str, other: str) -> list[Row]:
+    return [(f"{canonical}.weight", f"{other}.weight"), (f"{canonical}.bias", f"{other}.bias")]
+
+
+def _norm(canonical: str, other: str) -> list[Row]:
+    """MindSpore's own LayerNorm names its scale gamma and its shift beta."""
+    return [(f"{canonical}.weight", f"{other}.gamma"), (f"{canonical}.bias", f"{other}.beta")]
+
+
+# Dense weights are [out, in], as in Hugging Face and in the old ModelZoo.
+CANONICAL_SHAPES: dict[str, tuple[str | int, ...]] = {
+    "embeddings.word.weight": ("V", "H"),
+    "embeddings.position.weight": ("P", "H"),
+    "embeddings.token_type.weight": ("S", "H"),
+    "embeddings.norm.weight": ("H",),
+    "embeddings.norm.bias": ("H",),
+    "encoder.layers.{i}.attention.query.weight": ("H", "H"),
+    "encoder.layers.{i}.attention.query.bias": ("H",),
+    "encoder.layers.{i}.attention.key.weight": ("H", "H"),
+    "encoder.layers.{i}.attention.key.bias": ("H",),
+    "encoder.layers.{i}.attention.value.weight": ("H", "H"),
+    "encoder.layers.{i}.attention.value.bias": ("H",),
+    "encoder.layers.{i}.attention.output.weight": ("H", "H"),
+    "encoder.layers.{i}.attention.output.bias": ("H",),
+    "encoder.layers.{i}.attention.norm.weight": ("H",),
+    "encoder.layers.{i}.attention.norm.bias": ("H",),
+    "encoder.layers.{i}.feed_forward.up.weight": ("F", "H"),
+    "encoder.layers.{i}.feed_forward.up.bias": ("F",),
+    "encoder.layers.{i}.feed_forward.down.weight": ("H", "F"),
+    "encoder.layers.{i}.feed_forward.down.bias": ("H",),
+    "encoder.layers.{i}.feed_forward.norm.weight": ("H",),
+    "encoder.layers.{i}.feed_forward.norm.bias": ("H",),
+    "pooler.weight": ("H", "H"),
+    "pooler.bias": ("H",),
+    "heads.span.weight": (2, "H"),
+    "heads.span.bias": (2,),
+    "heads.mlm.transform.weight": ("H", "H"),
+    "heads.mlm.transform.bias": ("H",),
+    "heads.mlm.norm.weight": ("H",),
+    "heads.mlm.norm.bias": ("H",),
+    "heads.mlm.bias": ("V",),
+    "heads.nsp.weight": (2, "H"),
+    "heads.nsp.bias": (2,),
+}
+
+OPTIONAL_GROUPS = ("pooler", "heads.span", "heads.mlm", "heads.nsp")  # there as a whole or not at all
+
+
+def canonical_shapes(config: EncoderConfig, groups: Iterable[str] = ()) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor of an encoder of this config, with the optional groups named."""
+    sizes = {
+        "V": config.vocab_size,
+        "H": config.hidden_size,
+        "P": config.max_position_embeddings,
+        "S": config.type_vocab_size,
+        "F": config.intermediate_size,
+    }
+    wanted_groups, shapes = set(groups), {}
+    for pattern, symbols in CANONICAL_SHAPES.items():
+        group = group_of(pattern)
+        if group is not None and group not in wanted_groups:
+            continue
+        shape = tuple(symbol if isinstance(symbol, int) else sizes[symbol] for symbol in symbols)
+        layers = range(config.num_hidden_layers) if "{i}" in pattern else [0]
+        shapes.update({pattern.replace("{i}", str(layer)): shape for layer in layers})
+    return shapes
+
+
+def group_of(name: str) -> str | None:
+    """The optional group a canonical name belongs to, or None for the encoder."""
+    return next((group for group in OPTIONAL_GROUPS if name.startswith(f"{group}.")), None)
+
+
+def groups_in(names: Iterable[str]) -> list[str]:
+    """The optional groups of which at least one tensor is there, in the order of `OPTIONAL_GROUPS`."""
+    found = {group_of(name) for name in names}
+    return [group for group in OPTIONAL_GROUPS if group in found]
+
+
+@dataclass(frozen=True)
+class NameTable:
+    """One family of names; both directions come from `rows` of (canonical, family's name).
+
+    optional_prefixes: what some writers leave out in front of the family's names.
+    old_spellings: (old ending, ending used in `rows`), read only.
+    copies: family's name -> canonical name of the tensor it repeats; read, compared and dropped.
+    counting: names of tensors that hold 0, 1, 2, ... and no weights; read, compared and dropped.
+    training_state: patterns of what a training run saves beside the weights -> what it is; never needed here.
+    """
+
+    rows: tuple[Row, ...]
+    optional_prefixes: tuple[str, ...] = ()
+    old_spellings: tuple[Row, ...] = ()
+    copies: dict[str, str] = field(default_factory=dict)
+    counting: tuple[str, ...] = ()
+    training_state: dict[str, str] = field(default_factory=dict)
+
+    def to_canonical(self, name: str) -> str | None:
+        """Canonical name of a tensor of this family; None for a name that is not in the table."""
+        return _look_up(self._canonical_of, self.normal(name))
+
+    def from_canonical(self, name: str) -> str | None:
+        """The family's name of a canonical tensor; None where the family has none."""
+        return _look_up(self._name_of, name)
+
+    def normal(self, name: str) -> str:
+        """The family's present spelling of a name: old endings replaced, a left-out prefix put back."""
+        for old, new in self.old_spellings:
+            if name.endswith(old):
+                name = name.removesuffix(old) + new
+        for prefix in ("", *self.optional_prefixes):
+            full = prefix + name
+            if _look_up(self._canonical_of, full) or full in self.copies or full in self.counting:
+                return full
+        return name
+
+    @cached_property
+    def _canonical_of(self) -> dict[str, str]:
+        return {other: canonical for canonical, other in self.rows}
+
+    @cached_property
+    def _name_of(self) -> dict[str, str]:
+        return dict(self.rows)
+
+
+def _look_up(table: dict[str, str], name: str) -> str | None:
+    if name in table:
+        return None if "{i}" in name else table[name]
+    layer = _LAYER.search(name)
+    if layer is None:
+        return None
+    row = table.get(f"{name[: layer.start()]}{{i}}{name[layer.end() :]}")
+    return row and row.replace("{i}", layer.group())
+
+
+# What MindSpore's optimizers and training cells add to a checkpoint of a whole training network. Source: the
+# `clone(prefix=...)` and `Parameter(name=...)` calls of mindspore/nn/optim and mindspore/nn/wrap, and
+# official/nlp/Bert/src/bert_for_pre_training.py.
+MINDSPORE_TRAINING_STATE = {
+    **{f"{prefix}.*": "optimizer state" for prefix in ("adam_m", "adam_v", "lamb_m", "lamb_v", "moments", "moment1",
+                                                       "moment2", "vhat", "accum", "accu_grads")},
+    **dict.fromkeys(("momentum", "beta1_power", "beta2_power", "matrix_*", "cov_step"), "optimizer state"),
+    **dict.fromkeys(("learning_rate", "learning_rate.*"), "learning rate"),
+    **dict.fromkeys(("global_step", "epoch_num", "step_num", "local_step", "accu_loss"), "counter"),
+    **dict.fromkeys(("loss_scale", "scale_sense", "current_iterator_step", "last_overflow_iterator_step",
+                     "accu_overflow"), "loss scale state"),
+}  # fmt: skip
+
+CANONICAL = NameTable(rows=tuple((name, name) for name in CANONICAL_SHAPES), training_state=MINDSPORE_TRAINING_STATE)
+
+# transformers BertModel, BertForQuestionAnswering, BertForPreTraining.
+_HF_LAYER = "bert.encoder.layer.{i}"
+HUGGING_FACE_BERT = NameTable(
+    rows=(
+        ("embeddings.word.weight", "bert.embeddings.word_embeddings.weight"),
+        ("embeddings.position.weight", "bert.embeddings.position_embeddings.weight"),
+        ("embeddings.token_type.weight", "bert.embeddings.token_type_embeddings.weight"),
+        *_dense("embeddings.norm", "bert.embeddings.LayerNorm"),
+        *_dense("encoder.layers.{i}.attention.query", f"{_HF_LAYER}.attention.self.query"),
+        *_dense("encoder.layers.{i}.attention.key", f"{_HF_LAYER}.attention.self.key"),
+        *_dense("encoder.layers.{i}.attention.value", f"{_HF_LAYER}.attention.self.value"),
+        *_dense("encoder.layers.{i}.attention.output", f"{_HF_LAYER}.attention.output.dense"),
+        *_dense("encoder.layers.{i}.attention.norm", f"{_HF_LAYER}.attention.output.LayerNorm"),
+        *_dense("encoder.layers.{i}.feed_forward.up", f"{_HF_LAYER}.intermediate.dense"),
+        *_dense("encoder.layers.{i}.feed_forward.down", f"{_HF_LAYER}.output.dense"),
+        *_dense("encoder.layers.{i}.feed_forward.norm", f"{_HF_LAYER}.output.LayerNorm"),
+        *_dense("pooler", "bert.pooler.dense"),
+        *_dense("heads.span", "qa_outputs"),
+        *_dense("heads.mlm.transform", "cls.predictions.transform.dense"),
+        *_dense("heads.mlm.norm", "cls.predictions.transform.LayerNorm"),
+        ("heads.mlm.bias", "cls.predictions.bias"),
+        *_dense("heads.nsp", "cls.seq_relationship"),
+    ),
+    optional_prefixes=("bert.",),  # BertModel saved bare
+    old_spellings=((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias")),
+    copies={
+        "cls.predictions.decoder.weight": "embeddings.word.weight",
+        "cls.predictions.decoder.bias": "heads.mlm.bias",
+    },
+    counting=("bert.embeddings.position_ids",),
+)
+
+# mindspore-ai/models official/nlp/Bert: BertNetworkWithLoss (pretraining) and BertSquad (fine-tuning).
+_ZOO_EMBEDDINGS = "bert.bert.bert_embedding_postprocessor"
+_ZOO_LAYER = "bert.bert.bert_encoder.layers.{i}"
+MODELZOO_BERT = NameTable(
+    rows=(
+        ("embeddings.word.weight", "bert.bert.bert_embedding_lookup.embedding_table"),
+        ("embeddings.position.weight", f"{_ZOO_EMBEDDINGS}.full_position_embedding.embedding_table"),
+        ("embeddings.token_type.weight", f"{_ZOO_EMBEDDINGS}.token_type_embedding.embedding_table"),
+        *_norm("embeddings.norm", f"{_ZOO_EMBEDDINGS}.layernorm"),
+        *_dense("encoder.layers.{i}.attention.query", f"{_ZOO_LAYER}.attention.attention.query_layer"),
+        *_dense("encoder.layers.{i}.attention.key", f"{_ZOO_LAYER}.attention.attention.key_layer"),
+        *_dense("encoder.layers.{i}.attention.value", f"{_ZOO_LAYER}.attention.attention.value_layer"),
+        *_dense("encoder.layers.{i}.attention.output", f"{_ZOO_LAYER}.attention.output.dense"),
+        *_norm("encoder.layers.{i}.attention.norm", f"{_ZOO_LAYER}.attention.output.layernorm"),
+        *_dense("encoder.layers.{i}.feed_forward.up", f"{_ZOO_LAYER}.intermediate"),
+        *_dense("encoder.layers.{i}.feed_forward.down", f"{_ZOO_LAYER}.output.dense"),
+        *_norm("encoder.layers.{i}.feed_forward.norm", f"{_ZOO_LAYER}.output.layernorm"),
+        *_dense("pooler", "bert.bert.dense"),
+        *_dense("heads.span", "bert.dense1"),
+        *_dense("heads.mlm.transform", "bert.cls1.dense"),
+        *_norm("heads.mlm.norm", "bert.cls1.layernorm"),
+        ("heads.mlm.bias", "bert.cls1.output_bias"),
+        *_dense("heads.nsp", "bert.cls2.dense"),
+    ),
+    optional_prefixes=("bert.", "bert.bert."),  # the encoder or the model saved without its wrappers
+    old_spellings=(  # releases before 1.2 (their ms2tf table)
+        ("bert_embedding_postprocessor.embedding_table",
+         "bert_embedding_postprocessor.token_type_embedding.embedding_table"),
+        ("bert_embedding_postprocessor.full_position_embeddings",
+         "bert_embedding_postprocessor.full_position_embedding.embedding_table"),
+    ),
+    training_state=MINDSPORE_TRAINING_STATE,
+)  # fmt: skip

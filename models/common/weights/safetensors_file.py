@@ -1,0 +1,51 @@
+"""Reading and writing of .safetensors files with errors that name the file."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from models.common.errors import UserError
+from models.common.files import atomic_write, require_file
+
+INFO_KEY = "encoder_zoo"
+
+
+def read_safetensors(path: Path | str) -> dict[str, np.ndarray]:
+    """Name -> array, dtypes as in the file. Each tensor is copied once out of the mapped file."""
+    path = require_file(path, "weights")
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error}); copy or download it again") from None
+    except (ImportError, KeyError, TypeError, AttributeError) as error:
+        # bfloat16 and the float8 kinds are no numpy types; safetensors takes them from ml_dtypes.
+        raise UserError(f"{path}: holds a data type numpy lacks ({error}); `pip install ml_dtypes`") from None
+
+
+def read_info(path: Path | str) -> dict[str, Any]:
+    """The `info` that `write_safetensors` stored; empty for files of other writers."""
+    try:
+        with safe_open(require_file(path, "weights"), framework="np") as file:
+            return json.loads((file.metadata() or {}).get(INFO_KEY, "{}"))
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error}); copy or download it again") from None
+
+
+def write_safetensors(path: Path | str, tensors: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """Write atomically. Equal input gives equal bytes if `metadata` has one key: the library shuffles several."""
+    # The library writes an array's memory as it lies there, so a transposed view would be stored wrongly.
+    dense = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    with atomic_write(path) as temporary:
+        save_file(dense, temporary, metadata=metadata)
+        temporary.chmod(0o644)
+
+
+def info_metadata(info: Mapping[str, Any]) -> dict[str, str]:
+    """JSON-ready `info` as the one metadata entry that `read_info` reads back."""
+    return {INFO_KEY: json.dumps(info, sort_keys=True)}
