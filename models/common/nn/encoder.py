@@ -1,0 +1,85 @@
+"""The Transformer encoder and what every BERT-like model starts with. Shapes: B rows, T tokens, H hidden."""
+
+import itertools
+from collections.abc import Iterator
+
+from mindspore import Tensor, nn, ops
+
+from models.common.encoder_config import EncoderConfig
+from models.common.nn.activation import activation
+from models.common.nn.attention import SelfAttention, attention_mask
+from models.common.nn.dropout import Dropout
+from models.common.nn.embeddings import Embeddings
+from models.common.nn.layers import Dense, LayerNorm
+
+
+class FeedForward(nn.Cell):
+    """Two dense layers around the activation, dropout, residual, LayerNorm."""
+
+    def __init__(self, config: EncoderConfig, streams: Iterator[int]) -> None:
+        super().__init__()
+        self.up = Dense(config.hidden_size, config.intermediate_size)
+        self.activation = activation(config.hidden_act)
+        self.down = Dense(config.intermediate_size, config.hidden_size)
+        self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout_prob, next(streams))
+
+    def construct(self, hidden: Tensor, key: Tensor | None = None) -> Tensor:  # [B*T, H] -> [B*T, H]
+        inner = self.activation(self.up(hidden))
+        return self.norm(hidden + self.dropout(self.down(inner), key))
+
+
+class EncoderLayer(nn.Cell):
+    """Self-attention, then feed-forward (post-norm, as in BERT)."""
+
+    def __init__(self, config: EncoderConfig, streams: Iterator[int]) -> None:
+        super().__init__()
+        self.attention = SelfAttention(config, streams)
+        self.feed_forward = FeedForward(config, streams)
+
+    def construct(self, hidden: Tensor, mask: Tensor, key: Tensor | None = None) -> Tensor:  # [B*T, H] -> [B*T, H]
+        return self.feed_forward(self.attention(hidden, mask, key), key)
+
+
+class Encoder(nn.Cell):
+    """The stack of layers."""
+
+    def __init__(self, config: EncoderConfig, streams: Iterator[int]) -> None:
+        super().__init__()
+        self.layers = nn.CellList([EncoderLayer(config, streams) for _ in range(config.num_hidden_layers)])
+
+    def construct(self, hidden: Tensor, mask: Tensor, key: Tensor | None = None) -> tuple[Tensor, ...]:
+        """[B, T, H] -> its input and what each layer gives, all [B, T, H]; what is not used costs nothing."""
+        tokens, width = hidden.shape[1:]
+        states = (hidden,)
+        hidden = ops.reshape(hidden, (-1, width))  # [B*T, H]: the layers see a matrix, only attention sees rows
+        for layer in self.layers:
+            hidden = layer(hidden, mask, key)
+            states = (*states, ops.reshape(hidden, (-1, tokens, width)))
+        return states
+
+
+class Backbone(nn.Cell):
+    """Embeddings and encoder over packed rows; models add their heads in a subclass, beside these two attributes.
+
+    Inputs, int32 [B, T]: input_ids; sequence_ids (0 padding, 1.. the sample within the row); token_type_ids;
+    position_ids (from 0 in each sample). `key` int32 [2] = (seed, step) turns dropout on; without, the graph has none.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        streams = itertools.count()  # each dropout site draws from a stream of its own
+        self.embeddings = Embeddings(config, streams)
+        self.encoder = Encoder(config, streams)
+
+    def hidden_states(
+        self,
+        input_ids: Tensor,
+        sequence_ids: Tensor,
+        token_type_ids: Tensor,
+        position_ids: Tensor,
+        key: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """The embeddings and the output of every layer, each float32 [B, T, H]."""
+        hidden = self.embeddings(input_ids, token_type_ids, position_ids, key)
+        return self.encoder(hidden, attention_mask(sequence_ids), key)
