@@ -1,0 +1,104 @@
+"""The plain numpy format: one .npy per column and shard, ragged, memory-mappable; readable anywhere numpy is."""
+
+import json
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from data_tools.feature_store import SCALAR_DTYPES, SCALAR_NAMES, TOKEN_NAMES, FeatureSet
+from models.common.errors import UserError
+from models.common.files import read_text
+
+HEADER_BYTES = 128
+LENGTHS = "length"
+QAS_IDS = "qas_ids.jsonl"
+
+
+class _GrowingArray:
+    """A one-dimensional .npy file written piece by piece; the header is filled in at the end."""
+
+    def __init__(self, path: Path, dtype: np.dtype) -> None:
+        self._dtype, self._count = dtype.newbyteorder("<"), 0
+        self._file = path.open("wb")
+        self._file.write(b" " * HEADER_BYTES)
+
+    def append(self, values: np.ndarray) -> None:
+        self._file.write(np.ascontiguousarray(values, self._dtype).data)
+        self._count += len(values)
+
+    def close(self) -> None:
+        # The .npy format, version 1.0: magic, header length, a Python dict padded with spaces to a multiple of 64.
+        text = f"{{'descr': '{self._dtype.str}', 'fortran_order': False, 'shape': ({self._count},), }}"
+        size = HEADER_BYTES - 10
+        self._file.seek(0)
+        self._file.write(b"\x93NUMPY\x01\x00" + size.to_bytes(2, "little") + text.ljust(size - 1).encode() + b"\n")
+        self._file.close()
+
+
+class NumpyWriter:
+    """Writes one shard: `<stem>.length.npy` int32 [N], `<stem>.<column>.npy`, `<stem>.qas_ids.jsonl`."""
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        self._folder, self._stem = folder, stem
+        self._arrays: dict[str, _GrowingArray] = {}
+        self._qas_ids: IO[str] | None = None
+        self.files: list[Path] = []
+
+    def add(self, features: FeatureSet) -> None:
+        """Append samples."""
+        self._array(LENGTHS, np.dtype(np.int32)).append(features.lengths)
+        for name, values in features.tokens.items():
+            self._array(name, np.dtype(np.int32)).append(values)
+        for name, values in features.scalars.items():
+            self._array(name, SCALAR_DTYPES[name]).append(values)
+        if features.qas_ids is not None:
+            if self._qas_ids is None:
+                self._qas_ids = self._path(QAS_IDS).open("w", encoding="utf-8", newline="\n")
+            # JSON strings: an id may hold anything, line ends too.
+            self._qas_ids.writelines(json.dumps(qas_id) + "\n" for qas_id in features.qas_ids)
+
+    def close(self) -> None:
+        """Complete the files."""
+        for array in self._arrays.values():
+            array.close()
+        if self._qas_ids is not None:
+            self._qas_ids.close()
+
+    def _array(self, name: str, dtype: np.dtype) -> _GrowingArray:
+        if name not in self._arrays:
+            self._arrays[name] = _GrowingArray(self._path(f"{name}.npy"), dtype)
+        return self._arrays[name]
+
+    def _path(self, ending: str) -> Path:
+        path = self._folder / f"{self._stem}.{ending}"
+        self.files.append(path)
+        return path
+
+
+def read_numpy(lengths_file: Path) -> FeatureSet:
+    """Open the shard that `<stem>.length.npy` belongs to; token arrays are memory-mapped, read-only."""
+    stem = lengths_file.name.removesuffix(f".{LENGTHS}.npy")
+    lengths = np.asarray(_open(lengths_file))
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+    def columns(names: tuple[str, ...], count: int) -> dict[str, np.ndarray]:
+        found = {}
+        for name in names:
+            path = lengths_file.with_name(f"{stem}.{name}.npy")
+            if path.is_file():
+                found[name] = _open(path)
+                if len(found[name]) != count:
+                    raise UserError(f"{path}: {len(found[name])} values instead of {count}; convert the data again")
+        return found
+
+    qas_ids_file = lengths_file.with_name(f"{stem}.{QAS_IDS}")
+    qas_ids = [json.loads(line) for line in read_text(qas_ids_file).splitlines()] if qas_ids_file.is_file() else None
+    return FeatureSet(columns(TOKEN_NAMES, int(starts[-1])), starts, columns(SCALAR_NAMES, len(lengths)), qas_ids)
+
+
+def _open(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path}: not a readable .npy file ({error}); convert the data again") from None

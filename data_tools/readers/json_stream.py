@@ -1,0 +1,169 @@
+"""Reads a large JSON file piece by piece, so that memory holds one piece and an error knows its place in the file."""
+
+import codecs
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from models.common.errors import UserError
+from models.common.files import require_file
+
+BLOCK_BYTES = 1 << 20
+MAX_PIECE_CHARACTERS = 1 << 26
+# A decoder that hits the end of the buffer complains at most this far before it ("-Infinity", "\\u12", "tru").
+CUT_MARGIN = 16
+WHITE_SPACE = " \t\n\r"
+
+
+class JsonStream:
+    """A cursor over a JSON file: walk into objects and arrays, decode the pieces that fit into memory.
+
+    `for key in stream.members()` and `for index in stream.elements()` leave the cursor at each value, which the caller
+    must consume (by `value()`, `members()` or `elements()`) before the next step. `finish()` checks that nothing
+    follows. Errors are `UserError` with file, line and column.
+    """
+
+    def __init__(self, path: Path | str, block_bytes: int = BLOCK_BYTES) -> None:
+        self.path = require_file(path, "JSON file")
+        self.bytes_total = self.path.stat().st_size
+        self.bytes_read = 0
+        self._block_bytes = block_bytes
+        self._file = self.path.open("rb")
+        self._digest = hashlib.sha256()
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self._json = json.JSONDecoder()
+        self._buffer, self._position, self._at_end = "", 0, False
+        self._line, self._line_start = 1, 0  # of the buffer's first character; _line_start is relative to the buffer
+
+    def __enter__(self) -> "JsonStream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def sha256(self) -> str:
+        """Checksum of the file; call after `finish()`, when all of it has been read."""
+        return self._digest.hexdigest()
+
+    def peek(self) -> str:
+        """The next character that is not white space, '' at the end of the file."""
+        while True:
+            while self._position < len(self._buffer):
+                character = self._buffer[self._position]
+                if character not in WHITE_SPACE:
+                    return character
+                self._position += 1
+            if not self._fill():
+                return ""
+
+    def members(self) -> Iterator[str]:
+        """Yield each key of the object at the cursor, with the cursor at its value."""
+        self._take("{", "an object")
+        if self._skip_closing("}"):
+            return
+        while True:
+            if self.peek() != '"':
+                self.fail("expected a key in double quotes")
+            key = self.value()
+            self._take(":", '":" after a key')
+            yield key
+            if self._ends("}"):
+                return
+
+    def elements(self) -> Iterator[int]:
+        """Yield each index of the array at the cursor, with the cursor at its value."""
+        self._take("[", "an array")
+        if self._skip_closing("]"):
+            return
+        index = 0
+        while True:
+            yield index
+            if self._ends("]"):
+                return
+            index += 1
+
+    def value(self) -> Any:
+        """Decode the whole value at the cursor into memory."""
+        self.peek()
+        while True:
+            try:
+                value, end = self._json.raw_decode(self._buffer, self._position)
+                # A number that touches the end of the buffer may have further digits.
+                if end < len(self._buffer) or not self._fill():
+                    self._position = end
+                    return value
+            except json.JSONDecodeError as error:
+                # Ask for more only where more could help, lest a damaged file be read into memory as a whole.
+                cut = error.msg.startswith("Unterminated string") or error.pos >= len(self._buffer) - CUT_MARGIN
+                if not cut:
+                    self.fail(error.msg, error.pos)
+                if not self._fill():
+                    self._fail_at_end(error)
+            except RecursionError:
+                self.fail("nested too deeply")
+            if len(self._buffer) - self._position > MAX_PIECE_CHARACTERS:
+                self.fail(f"one value is longer than {MAX_PIECE_CHARACTERS >> 20} Mi characters; split it")
+
+    def finish(self) -> None:
+        """Check that nothing but white space is left."""
+        if self.peek():
+            self.fail("extra data after the end of the JSON value")
+
+    def fail(self, problem: str, position: int | None = None) -> None:
+        """Raise the `UserError` for a problem at a buffer position (default: the cursor)."""
+        position = self._position if position is None else position
+        line = self._line + self._buffer.count("\n", 0, position)
+        newline = self._buffer.rfind("\n", 0, position)
+        column = position - (newline if newline >= 0 else self._line_start - 1)
+        raise UserError(f"{self.path}, line {line}, column {column}: not valid JSON ({problem}); repair the file")
+
+    def _fail_at_end(self, error: json.JSONDecodeError) -> None:
+        if error.msg.startswith("Unterminated string") or error.pos >= len(self._buffer.rstrip()):
+            self._fail_truncated()
+        self.fail(error.msg, error.pos)
+
+    def _fail_truncated(self) -> None:
+        self.fail("the file ends in the middle of a value: it is truncated, fetch it again", len(self._buffer))
+
+    def _take(self, character: str, expected: str) -> None:
+        found = self.peek()
+        if not found:
+            self._fail_truncated()
+        if found != character:
+            self.fail(f"expected {expected}, found {found!r}")
+        self._position += 1
+
+    def _skip_closing(self, character: str) -> bool:
+        if self.peek() != character:
+            return False
+        self._position += 1
+        return True
+
+    def _ends(self, closing: str) -> bool:
+        if self._skip_closing(closing):
+            return True
+        self._take(",", f'"," or "{closing}"')
+        return False
+
+    def _fill(self) -> bool:
+        """Append one more block to the buffer, dropping what lies before the cursor; False at the end of the file."""
+        if self._at_end:
+            return False
+        raw = self._file.read(self._block_bytes)
+        self._at_end = not raw
+        self._digest.update(raw)
+        pending = len(self._decoder.getstate()[0])
+        try:
+            text = self._decoder.decode(raw, final=self._at_end)
+        except UnicodeDecodeError as error:
+            at = self.bytes_read - pending + error.start
+            raise UserError(f"{self.path}, byte {at}: not UTF-8 text; convert the file to UTF-8") from None
+        self.bytes_read += len(raw)
+        self._line += self._buffer.count("\n", 0, self._position)
+        newline = self._buffer.rfind("\n", 0, self._position)
+        self._line_start = (newline + 1 if newline >= 0 else self._line_start) - self._position
+        self._buffer = self._buffer[self._position :] + text
+        self._position = 0
+        return not self._at_end

@@ -1,0 +1,157 @@
+"""Writes features into shards of any format, reads them back, and puts the finished folder in its place."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from data_tools.feature_store import SIDECAR, FeatureSet, iterate_shard
+from models.common.errors import UserError
+from models.common.files import fsync_directory, sha256_of
+
+PERCENTILES = (50, 90, 99)
+
+
+class ShardWriter(Protocol):
+    """What a format has to offer. `files[0]` is the one a shard is opened by."""
+
+    files: list[Path]
+
+    def add(self, features: FeatureSet) -> None: ...
+    def close(self) -> None: ...
+
+
+class ShardedWriter:
+    """Deals samples to `shards` writers like cards: sample i goes to shard i % shards.
+
+    So a stream of unknown length fills shards evenly and the same way whatever the chunks it comes in.
+    """
+
+    def __init__(self, folder: Path, dataset_format: str, shards: int, row_length: int) -> None:
+        stems = [f"squad-{index:05d}-of-{shards:05d}" for index in range(shards)]
+        self._format = dataset_format
+        self._writers = [_open_writer(dataset_format, folder, stem, row_length) for stem in stems]
+        self._digests = [hashlib.sha256() for _ in stems]
+        self._content = hashlib.sha256()
+        self._lengths: list[np.ndarray] = []
+        self.count = 0
+
+    def add(self, features: FeatureSet) -> None:
+        """Append samples."""
+        shards = len(self._writers)
+        for index, record in enumerate(features.record_bytes()):
+            self._content.update(record)
+            self._digests[(self.count + index) % shards].update(record)
+        for shard, writer in enumerate(self._writers):
+            mine = np.arange((shard - self.count) % shards, len(features), shards)
+            if len(mine):
+                writer.add(features if shards == 1 else features.select(mine))
+        self._lengths.append(features.lengths)
+        self.count += len(features)
+
+    def close(self) -> list[dict[str, Any]]:
+        """Complete the files, read every shard back and compare; returns the sidecar's entries for the shards."""
+        shards = len(self._writers)
+        if self.count < shards:
+            raise UserError(f"{self.count} features cannot fill {shards} shards; lower --shards")
+        entries = []
+        for shard, (writer, digest) in enumerate(zip(self._writers, self._digests, strict=True)):
+            writer.close()
+            expected = len(range(shard, self.count, shards))
+            _verify(self._format, writer.files[0], expected, digest.hexdigest())
+            files = [
+                {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in writer.files
+            ]
+            entries.append({"features": expected, "content_sha256": digest.hexdigest(), "files": files})
+        return entries
+
+    def content_sha256(self) -> str:
+        """Checksum of all samples in order: the same for every format and number of shards."""
+        return self._content.hexdigest()
+
+    def length_statistics(self) -> dict[str, float]:
+        """Tokens per sample; `total` is the work left when padding is not computed."""
+        lengths = np.concatenate(self._lengths)
+        percentiles = {f"p{share}": float(np.percentile(lengths, share)) for share in PERCENTILES}
+        extremes = {"min": int(lengths.min()), "max": int(lengths.max()), "total": int(lengths.sum())}
+        return extremes | {"mean": round(float(lengths.mean()), 3)} | percentiles
+
+
+class OutputFolder:
+    """A folder that appears complete or not at all: `with OutputFolder(target, overwrite) as temporary: ...`.
+
+    An existing folder is replaced only with `overwrite`, and only if it is empty or holds converted features: a
+    mistyped path must not cost the user their files.
+    """
+
+    def __init__(self, target: Path, overwrite: bool) -> None:
+        self._target = target
+        self._temporary = target.parent / f".{target.name}.{os.getpid()}.partial"
+        if not target.name or target.is_symlink() or (target.exists() and not target.is_dir()):
+            raise UserError(f"{target}: the output must be a folder of its own; choose another --output_dir")
+        if target.is_dir() and any(target.iterdir()):
+            if not (target / SIDECAR).is_file():
+                raise UserError(f"{target}: holds files that are not converted features; choose another --output_dir")
+            if not overwrite:
+                raise UserError(f"{target}: holds converted features already; pass --overwrite true to replace them")
+
+    def __enter__(self) -> Path:
+        try:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(
+                f"{self._target}: cannot be written ({error.strerror}); choose another --output_dir"
+            ) from None
+        return self._temporary
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        try:
+            if kind is None:
+                self._put_in_place()
+        finally:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UserError(f"{self._target}: cannot be written ({error.strerror or error})") from error
+
+    def _put_in_place(self) -> None:
+        for file in self._temporary.iterdir():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        old = self._temporary.with_suffix(".old")
+        if self._target.exists():
+            self._target.rename(old)
+        self._temporary.rename(self._target)
+        fsync_directory(self._target.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _open_writer(dataset_format: str, folder: Path, stem: str, row_length: int) -> ShardWriter:
+    # Imported here: MindSpore must not be needed to write the other formats.
+    if dataset_format == "mindrecord":
+        from data_tools.mindrecord import MindRecordWriter
+
+        return MindRecordWriter(folder, stem, row_length)
+    if dataset_format == "tfrecord":
+        from data_tools.tfrecord import TFRecordWriter
+
+        return TFRecordWriter(folder, stem, row_length)
+    from data_tools.numpy_store import NumpyWriter
+
+    return NumpyWriter(folder, stem)
+
+
+def _verify(dataset_format: str, file: Path, count: int, digest: str) -> None:
+    found, read = hashlib.sha256(), 0
+    for part in iterate_shard(dataset_format, file):
+        read += len(part)
+        for record in part.record_bytes():
+            found.update(record)
+    if read != count or found.hexdigest() != digest:
+        raise UserError(
+            f"{file.name}: what was read back ({read} features) is not what was written ({count}); "
+            "the disk may be full or failing; run the command again"
+        )

@@ -1,0 +1,89 @@
+"""BERT's tokenizer (basic splitting + WordPiece) from a vocab.txt, with character offsets; the only one of the suite.
+
+The rules are Google's `tokenization.py`, run by the `tokenizers` library: clean text, space around CJK characters,
+lower-case and strip accents (uncased vocabularies only), split at white space and punctuation, longest match first.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Encoding, Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+
+from models.common.errors import UserError
+from models.common.files import read_text, sha256_of
+
+PAD, UNKNOWN, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+# Words longer than this become [UNK]; 100 as in transformers (Google's code says 200, no published result depends on it).
+MAX_CHARACTERS_PER_WORD = 100
+
+
+class WordPieceTokenizer:
+    """Text to token ids and character offsets.
+
+    Special tokens are never recognised inside a text: a paragraph that quotes "[SEP]" is three ordinary tokens, as in
+    Google's code, so data cannot forge the structure of a sample. (transformers turns it into the special token.)
+    """
+
+    def __init__(self, vocab_file: Path | str, lower_case: bool) -> None:
+        self.vocab_file, self.lower_case = Path(vocab_file), lower_case
+        self.vocab = read_vocab(vocab_file)
+        self.sha256 = sha256_of(vocab_file)
+        self._tokenizer = Tokenizer(
+            WordPiece(self.vocab, unk_token=UNKNOWN, max_input_chars_per_word=MAX_CHARACTERS_PER_WORD)
+        )
+        # strip_accents=None follows lowercase, as Google's code does.
+        self._tokenizer.normalizer = BertNormalizer(
+            clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lower_case
+        )
+        self._tokenizer.pre_tokenizer = BertPreTokenizer()
+
+    @property
+    def cls_id(self) -> int:
+        """Id of [CLS]."""
+        return self.vocab[CLS]
+
+    @property
+    def sep_id(self) -> int:
+        """Id of [SEP]."""
+        return self.vocab[SEP]
+
+    def encode(self, texts: Sequence[str]) -> list[Encoding]:
+        """One `Encoding` per text, without special tokens: `.ids`, `.tokens`, and `.offsets` (start, end) counted in
+        characters of the text as given. Runs on all cores; the result does not depend on how texts are batched."""
+        return self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+
+    def encode_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids only, without special tokens; cheaper than `encode`."""
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def describe(self) -> dict[str, object]:
+        """What identifies this tokenizer in a sidecar or manifest."""
+        return {
+            "file": self.vocab_file.name,
+            "sha256": self.sha256,
+            "lower_case": self.lower_case,
+            "vocab_size": len(self.vocab),
+        }
+
+
+def read_vocab(path: Path | str) -> dict[str, int]:
+    """Read a vocab.txt (one token a line, the id is the line number from 0); the special tokens must be there."""
+    # Not splitlines(): the Chinese vocabulary holds U+2028, which is a line end to Python but a token to BERT.
+    lines = read_text(path).split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    vocab: dict[str, int] = {}
+    for number, token in enumerate(lines):
+        if token in vocab:
+            raise UserError(
+                f"{path}, line {number + 1}: token {token!r} was already on line {vocab[token] + 1}; "
+                "each line must hold a different token, since the line number is its id"
+            )
+        vocab[token] = number
+    missing = [token for token in (PAD, UNKNOWN, CLS, SEP) if token not in vocab]
+    if missing:
+        raise UserError(f"{path}: the vocabulary lacks {', '.join(missing)}; is this the vocab.txt of a BERT model?")
+    return vocab
