@@ -1,0 +1,93 @@
+"""What a measured number depends on: processor, threads, versions, command and date. Imports no framework."""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from models.common.cli import run_main
+from models.common.files import write_json
+
+# The flags that decide which kernels the runtimes pick.
+RELEVANT_CPU_FLAGS = (
+    "fma", "avx2", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16",
+    "asimd", "asimddp", "i8mm", "bf16", "sve",
+)  # fmt: skip
+PACKAGES = ("mindspore", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "numpy", "encoder-zoo")
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def record(module: str, argv: list[str] | None = None, threads: int | None = None) -> dict[str, Any]:
+    """Describe this run for its JSON file; `module` is the dotted name it was started by, `threads` what it was given.
+
+    `load_average` (1, 5, 15 minutes) tells whether other work shared the cores: read ratios, not seconds, when it did.
+    """
+    return {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)]),
+        "commit": _git_commit(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": threads or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
+        "load_average": [round(value, 2) for value in os.getloadavg()],
+        "niceness": os.nice(0),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": _versions(),
+    }
+
+
+def _cpu() -> dict[str, Any]:
+    """Model name and the relevant instruction set flags, as Linux lists them (ARM has no model name there)."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return {"model": platform.processor() or platform.machine(), "flags": []}
+    lines = dict(
+        (part.strip() for part in line.split(":", 1)) for line in text.split("\n\n")[0].splitlines() if ":" in line
+    )
+    flags = set((lines.get("flags") or lines.get("Features") or "").split())
+    return {
+        "model": lines.get("model name", platform.machine()),
+        "family_model_stepping": [lines.get(key, "") for key in ("cpu family", "model", "stepping")],
+        "flags": [flag for flag in RELEVANT_CPU_FLAGS if flag in flags],
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def _git_commit() -> str:
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the record to a file."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--output", required=True, help="JSON file to write")
+    args = parser.parse_args(argv)
+    write_json(args.output, record("benchmarks.environment", argv))
+    print(f"wrote {args.output}")
+
+
+if __name__ == "__main__":
+    run_main(main)

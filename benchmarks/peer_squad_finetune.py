@@ -1,0 +1,261 @@
+"""The peer of `models.bert.run_squad`: the same fine-tuning on SQuAD with transformers and torch alone.
+
+Same weights, windows, optimizer, schedule and order policy (a fresh shuffle each epoch, seeded); the loss is
+transformers' own. Batches are padded to their longest sample, not to `--max_seq_length`: the attention mask hides
+padding from every real token, so only work is saved. (transformers lets padding take part in the softmax of the loss;
+less padding makes that softmax purer, in the peer's favour.)
+"""
+
+import argparse
+import json
+import re
+import string
+import sys
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import BertForQuestionAnswering, BertTokenizerFast, get_linear_schedule_with_warmup
+
+from benchmarks.environment import record
+from models.common.cli import run_main
+from models.common.errors import UserError
+from models.common.files import read_json, write_json
+from models.common.progress import Progress
+from models.common.weights.embedded import minilm_folder
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question with its paragraph; `start`, `end` are the character span of the first answer, end exclusive."""
+
+    qas_id: str
+    question: str
+    context: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window of a question: ids and types [T], offsets [T, 2] (-1 outside the context), answer tokens or (0, 0)."""
+
+    question: int
+    input_ids: np.ndarray
+    token_type_ids: np.ndarray
+    offsets: np.ndarray
+    start: int
+    end: int
+
+
+def read_questions(path: str, limit: int) -> list[Question]:
+    """Questions of a SQuAD v1.1 file in file order, the first `limit` of them (0: all)."""
+    questions = []
+    for article in read_json(path)["data"]:
+        for paragraph in article["paragraphs"]:
+            for item in paragraph["qas"]:
+                answer = item["answers"][0]
+                start = answer["answer_start"]
+                questions.append(
+                    Question(
+                        item["id"], item["question"].strip(), paragraph["context"], start, start + len(answer["text"])
+                    )
+                )
+    return questions[:limit] if limit else questions
+
+
+def make_windows(questions: list[Question], tokenizer: BertTokenizerFast, length: int, overlap: int) -> list[Window]:
+    """All windows of all questions; neighbours share `overlap` tokens of context (transformers' meaning of stride)."""
+    windows = []
+    for index, question in enumerate(questions):
+        encoded = tokenizer(
+            question.question, question.context, truncation="only_second", max_length=length, stride=overlap,
+            return_overflowing_tokens=True, return_offsets_mapping=True, padding=False,
+        )  # fmt: skip
+        for piece, ids in enumerate(encoded["input_ids"]):
+            in_context = np.array([source == 1 for source in encoded.sequence_ids(piece)])
+            offsets = np.where(in_context[:, None], np.array(encoded["offset_mapping"][piece]), -1)
+            types = np.array(encoded["token_type_ids"][piece])
+            windows.append(Window(index, np.array(ids), types, offsets, *_token_span(question, offsets)))
+    return windows
+
+
+def _token_span(question: Question, offsets: np.ndarray) -> tuple[int, int]:
+    """First and last token of the answer, or (0, 0) when it does not lie in this window as a whole."""
+    inside = np.flatnonzero((offsets[:, 0] >= 0) & (offsets[:, 1] > question.start) & (offsets[:, 0] < question.end))
+    if not len(inside) or offsets[inside[0], 0] > question.start or offsets[inside[-1], 1] < question.end:
+        return 0, 0
+    return int(inside[0]), int(inside[-1])
+
+
+def collate(windows: list[Window], length: int | None = None, labels: bool = True) -> dict[str, torch.Tensor]:
+    """A batch for transformers, int64 [B, T]; T is `length` or the longest window of the batch."""
+    width = length or max(len(window.input_ids) for window in windows)
+    names = ("input_ids", "token_type_ids", "attention_mask")
+    batch = {name: torch.zeros(len(windows), width, dtype=torch.long) for name in names}
+    for row, window in enumerate(windows):
+        size = len(window.input_ids)
+        batch["input_ids"][row, :size] = torch.from_numpy(window.input_ids)
+        batch["token_type_ids"][row, :size] = torch.from_numpy(window.token_type_ids)
+        batch["attention_mask"][row, :size] = 1
+    if labels:
+        batch["start_positions"] = torch.tensor([window.start for window in windows])
+        batch["end_positions"] = torch.tensor([window.end for window in windows])
+    return batch
+
+
+def make_optimizer(model: torch.nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW (betas 0.9, 0.999, epsilon 1e-8); biases and LayerNorm do not decay."""
+    plain = [p for name, p in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
+    chosen = {id(parameter) for parameter in plain}
+    decayed = [p for p in model.parameters() if id(p) not in chosen]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)
+
+
+def evaluate(model: torch.nn.Module, windows: list[Window], batch_size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Start and end logits of each window, sorted by length for the computation, returned in the given order."""
+    order = sorted(range(len(windows)), key=lambda index: len(windows[index].input_ids))
+    logits: list[Any] = [None] * len(windows)
+    model.eval()
+    with torch.inference_mode(), Progress("evaluate", len(windows), "windows") as progress:
+        for first in range(0, len(order), batch_size):
+            rows = order[first : first + batch_size]
+            output = model(**collate([windows[index] for index in rows], labels=False))
+            for row, index in enumerate(rows):
+                size = len(windows[index].input_ids)
+                logits[index] = (output.start_logits[row, :size].numpy(), output.end_logits[row, :size].numpy())
+            progress.update(len(rows))
+    return logits
+
+
+def decode(
+    questions: list[Question], windows: list[Window], logits: list, n_best: int, max_answer_length: int
+) -> dict[str, str]:
+    """Best answer text of each question over its windows; only context tokens can be chosen."""
+    best: dict[int, tuple[float, str]] = defaultdict(lambda: (-np.inf, ""))
+    for window, (start_logits, end_logits) in zip(windows, logits, strict=True):
+        outside = window.offsets[:, 0] < 0
+        start_logits, end_logits = (np.where(outside, -np.inf, values) for values in (start_logits, end_logits))
+        starts = np.argsort(-start_logits, kind="stable")[:n_best]
+        ends = np.argsort(-end_logits, kind="stable")[:n_best]
+        scores = start_logits[starts][:, None] + end_logits[ends][None, :]
+        spans = ends[None, :] - starts[:, None]
+        scores = np.where((spans >= 0) & (spans < max_answer_length), scores, -np.inf)
+        row, column = np.unravel_index(np.argmax(scores), scores.shape)
+        if scores[row, column] > best[window.question][0]:
+            first, last = window.offsets[starts[row], 0], window.offsets[ends[column], 1]
+            best[window.question] = (float(scores[row, column]), questions[window.question].context[first:last])
+    return {question.qas_id: best[index][1] for index, question in enumerate(questions)}
+
+
+def score(path: str, predictions: dict[str, str]) -> dict[str, float]:
+    """Exact match and F1 in percent as the official SQuAD v1.1 script counts them; absent predictions count 0."""
+
+    def words(text: str) -> list[str]:
+        text = "".join(letter for letter in text.lower() if letter not in string.punctuation)
+        return re.sub(r"\b(a|an|the)\b", " ", text).split()
+
+    def f1(given: list[str], wanted: list[str]) -> float:
+        same = sum((Counter(given) & Counter(wanted)).values())
+        return 2 * same / (len(given) + len(wanted)) if same else 0.0
+
+    exact, overlap, total = 0.0, 0.0, 0
+    for article in read_json(path)["data"]:
+        for item in (item for paragraph in article["paragraphs"] for item in paragraph["qas"]):
+            total += 1
+            if item["id"] in predictions:
+                given = words(predictions[item["id"]])
+                truths = [words(answer["text"]) for answer in item["answers"]]
+                exact += max(given == truth for truth in truths)
+                overlap += max(f1(given, truth) for truth in truths)
+    return {"exact_match": 100 * exact / total, "f1": 100 * overlap / total}
+
+
+def train_epoch(model, optimizer, schedule, windows, order, args, progress) -> list[float]:
+    """One pass over `windows` in `order`; the loss of every step."""
+    losses = []
+    model.train()
+    for first in range(0, len(order), args.batch_size):
+        rows = order[first : first + args.batch_size]
+        loss = model(**collate([windows[index] for index in rows])).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), args.clip)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        progress.update(1, loss=float(np.mean(losses[-50:])))
+    return losses
+
+
+def run(args: argparse.Namespace, environment: dict[str, Any]) -> dict[str, Any]:
+    """Train and score; each epoch ends with predictions.json, result.json and the model in the output folder."""
+    torch.manual_seed(args.seed)
+    folder, output = Path(args.weights or minilm_folder()), Path(args.output_dir)
+    tokenizer = BertTokenizerFast.from_pretrained(folder)
+    model = BertForQuestionAnswering.from_pretrained(folder)
+    train, dev = (read_questions(path, args.limit) for path in (args.train_file, args.dev_file))
+    train_windows, dev_windows = (
+        make_windows(questions, tokenizer, args.max_seq_length, args.doc_stride) for questions in (train, dev)
+    )
+    steps = args.epochs * -(-len(train_windows) // args.batch_size)
+    optimizer = make_optimizer(model, args.learning_rate, args.weight_decay)
+    schedule = get_linear_schedule_with_warmup(optimizer, int(args.warmup_ratio * steps), steps)
+    result = {
+        "settings": vars(args), "train_windows": len(train_windows), "dev_windows": len(dev_windows), "steps": steps,
+        "epochs": [], "losses": [], "environment": environment,
+    }  # fmt: skip
+    with Progress("train", steps, "steps") as progress:
+        for epoch in range(1, args.epochs + 1):
+            begin = time.monotonic()
+            order = torch.randperm(len(train_windows)).tolist()
+            result["losses"] += train_epoch(model, optimizer, schedule, train_windows, order, args, progress)
+            trained = time.monotonic()
+            logits = evaluate(model, dev_windows, args.eval_batch_size)
+            predictions = decode(dev, dev_windows, logits, args.n_best_size, args.max_answer_length)
+            write_json(output / "predictions.json", predictions)
+            model.save_pretrained(output / "model")
+            tokenizer.save_pretrained(output / "model")
+            scores = score(args.dev_file, predictions)
+            seconds = {"train_seconds": trained - begin, "evaluate_seconds": time.monotonic() - trained}
+            result["epochs"].append({"epoch": epoch, **scores, **seconds})
+            write_json(output / "result.json", {**result, **scores, "finished": epoch == args.epochs})
+            print(f"epoch {epoch}: {json.dumps(result['epochs'][-1])}", file=sys.stderr, flush=True)
+    return {**scores, "output_dir": str(output)}
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The flags; the defaults are the settings of the published comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--train_file", required=True, help="SQuAD v1.1 JSON to train on")
+    parser.add_argument("--dev_file", required=True, help="SQuAD v1.1 JSON to score on")
+    parser.add_argument("--weights", help="Hugging Face folder; the embedded MiniLM when not given")
+    parser.add_argument("--output_dir", required=True)
+    parser.add_argument("--limit", type=int, default=0, help="only the first N questions of both files; 0 takes all")
+    parser.add_argument("--threads", type=int, default=2)
+    for name, value in (
+        ("seed", 42), ("epochs", 2), ("batch_size", 16), ("eval_batch_size", 32), ("learning_rate", 1e-4),
+        ("max_seq_length", 384), ("doc_stride", 128), ("warmup_ratio", 0.1), ("weight_decay", 0.01), ("clip", 1.0),
+        ("n_best_size", 20), ("max_answer_length", 30),
+    ):  # fmt: skip
+        hint = "tokens that neighbouring windows share" if name == "doc_stride" else " "
+        parser.add_argument(f"--{name}", type=type(value), default=value, help=hint)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line of the peer run."""
+    args = parse(argv)
+    if args.weights and not (Path(args.weights) / "config.json").is_file():
+        raise UserError(f"{args.weights}: no config.json there; --weights takes a Hugging Face folder")
+    torch.set_num_threads(args.threads)
+    print(json.dumps(run(args, record("benchmarks.peer_squad_finetune", argv, args.threads))))
+
+
+if __name__ == "__main__":
+    run_main(main)
