@@ -1,0 +1,29 @@
+"""Dynamic loss scaling for gradients computed in float16 (Micikevicius et al. 2018, Mixed Precision Training)."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class DynamicLossScale:
+    """The factor the loss is multiplied with so that small gradients survive float16.
+
+    An overflow halves it and the step is not applied; `window` steps in a row without one double it.
+    """
+
+    scale: float
+    factor: float = 2.0
+    window: int = 1000
+    good_steps: int = 0
+    overflows: int = 0
+
+    def update(self, finite: bool) -> None:
+        """Adapt to whether the last step's gradients were all finite."""
+        if not finite:
+            self.scale = max(self.scale / self.factor, 1.0)
+            self.good_steps = 0
+            self.overflows += 1
+            return
+        self.good_steps += 1
+        if self.good_steps == self.window:
+            self.scale *= self.factor
+            self.good_steps = 0

@@ -1,0 +1,97 @@
+"""AdamW and LAMB as MindSpore cells whose whole state is named parameters, so that a run can be resumed bit for bit.
+
+An optimizer is called with the gradients, the factor that clipping (and loss scaling) multiplies them with, the
+learning rate, and the number of the step counted from 1. The last three are inputs of the graph, float32 scalars.
+"""
+
+from collections.abc import Sequence
+
+import mindspore as ms
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+from mindspore.ops import composite, functional
+
+from models.common.errors import UserError
+from models.common.optim.groups import decays
+
+_adam = ops.Adam()
+_adamw_update = composite.MultitypeFuncGraph("adamw_update")
+_lamb_update = composite.MultitypeFuncGraph("lamb_update")
+
+
+class _Moments(nn.Cell):
+    """First and second moments, float32, one pair per parameter, named optimizer.m.<name> and optimizer.v.<name>."""
+
+    def __init__(self, parameters: Sequence[Parameter], weight_decay: float, beta1: float, beta2: float, eps: float):
+        super().__init__()
+        self.parameters = ParameterTuple(parameters)
+        self.m = ParameterTuple([_zeros_like("optimizer.m.", p) for p in parameters])
+        self.v = ParameterTuple([_zeros_like("optimizer.v.", p) for p in parameters])
+        self.decay = tuple(weight_decay if decays(p.name) else 0.0 for p in parameters)
+        self.beta1, self.beta2, self.eps = (Tensor(x, ms.float32) for x in (beta1, beta2, eps))
+        self.map = composite.HyperMap()
+
+    def bias_corrections(self, step):
+        """beta1^step and beta2^step."""
+        return ops.pow(self.beta1, step), ops.pow(self.beta2, step)
+
+
+class AdamW(_Moments):
+    """Adam with bias correction and decoupled weight decay (Loshchilov and Hutter 2019), as torch.optim.AdamW."""
+
+    def construct(self, gradients, factor, learning_rate, step):
+        power1, power2 = self.bias_corrections(step)
+        # The fused kernel adds eps to sqrt(v) before the bias correction of v; the papers add it behind.
+        eps = self.eps * ops.sqrt(1.0 - power2)
+        update = functional.partial(
+            _adamw_update, factor, learning_rate, power1, power2, self.beta1, self.beta2, eps
+        )  # fmt: skip
+        return self.map(update, self.decay, self.parameters, self.m, self.v, gradients)
+
+
+class Lamb(_Moments):
+    """LAMB (You et al. 2020, algorithm 2): Adam's direction plus weight decay, scaled to each weight's norm."""
+
+    def construct(self, gradients, factor, learning_rate, step):
+        power1, power2 = self.bias_corrections(step)
+        update = functional.partial(
+            _lamb_update, factor, learning_rate, power1, power2, self.beta1, self.beta2, self.eps
+        )
+        return self.map(update, self.decay, self.parameters, self.m, self.v, gradients)
+
+
+def create(name: str, parameters: Sequence[Parameter], weight_decay: float, beta1: float, beta2: float, eps: float):
+    """The optimizer of this name (adamw or lamb) over `parameters`; weight decay skips biases and LayerNorm."""
+    optimizers = {"adamw": AdamW, "lamb": Lamb}
+    if name not in optimizers:
+        raise UserError(f"optimizer {name!r} is unknown; one of {', '.join(optimizers)}")
+    return optimizers[name](parameters, weight_decay, beta1, beta2, eps)
+
+
+@_adamw_update.register(*["Tensor"] * 7, "Number", *["Tensor"] * 4)
+def _update_adamw(factor, rate, power1, power2, beta1, beta2, eps, decay, parameter, m, v, gradient):
+    if decay > 0.0:
+        # The order matters: Adam's fused kernel must read the decayed weight.
+        decayed = ops.assign(parameter, parameter * (1.0 - rate * decay))
+        gradient = ops.depend(gradient, decayed)
+    return _adam(parameter, m, v, power1, power2, rate, beta1, beta2, eps, gradient * factor)
+
+
+@_lamb_update.register(*["Tensor"] * 7, "Number", *["Tensor"] * 4)
+def _update_lamb(factor, rate, power1, power2, beta1, beta2, eps, decay, parameter, m, v, gradient):
+    gradient = gradient * factor
+    next_m = beta1 * m + (1.0 - beta1) * gradient
+    next_v = beta2 * v + (1.0 - beta2) * gradient * gradient
+    direction = (next_m / (1.0 - power1)) / (ops.sqrt(next_v / (1.0 - power2)) + eps)
+    if decay > 0.0:
+        direction = direction + decay * parameter
+    weight_norm = ops.sqrt(ops.reduce_sum(parameter * parameter))
+    direction_norm = ops.sqrt(ops.reduce_sum(direction * direction))
+    both = ops.logical_and(weight_norm > 0.0, direction_norm > 0.0)
+    trust = ops.select(both, weight_norm / ops.maximum(direction_norm, 1e-30), ops.ones_like(weight_norm))
+    next_parameter = parameter - rate * trust * direction
+    done = ops.depend(ops.assign(parameter, next_parameter), ops.assign(m, next_m))
+    return ops.depend(done, ops.assign(v, next_v))
+
+
+def _zeros_like(prefix: str, parameter: Parameter) -> Parameter:
+    return Parameter(ops.zeros(parameter.shape, ms.float32), name=prefix + parameter.name, requires_grad=False)
