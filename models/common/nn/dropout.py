@@ -58,7 +58,7 @@ def keep_mask(shape: tuple[int, ...], key: Tensor, stream: int, threshold: Tenso
 
 
 class Dropout(nn.Cell):
-    """Zero each element with probability `rate` and scale the others by 1 / (1 - rate); identity outside training.
+    """Zero each element with probability `rate` and scale the others by 1 / (1 - rate); without a key, the identity.
 
     `stream` must differ between the dropouts of one network, else they share their masks.
     """
@@ -72,8 +72,8 @@ class Dropout(nn.Cell):
         self.threshold = Tensor(round(rate * 2**31), mstype.int32)
 
     def construct(self, x: Tensor, key: Tensor | None = None) -> Tensor:
-        """x [...] float and key int32 [2] = (seed, step) -> [...]; the key is not read outside training."""
-        if not self.training or self.rate == 0.0:
+        """x [...] float and key int32 [2] = (seed, step) -> [...]."""
+        if key is None or self.rate == 0.0:
             return x
         keep = keep_mask(x.shape, key, self.stream, self.threshold)
         return ops.select(keep, x * (1.0 / (1.0 - self.rate)), ops.zeros_like(x))
