@@ -1,0 +1,161 @@
+"""The training loop: steps, log, evaluation on a cadence, checkpoints, resume.
+
+Everything that the next step depends on is either in the checkpoint (weights, moments, loss scale, number of completed
+steps) or a pure function of seed and step (batches, dropout, learning rate). So a run that was killed at any moment
+and is started again gives, on CPU, bit for bit the run that was never killed.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor
+
+from models.common.errors import UserError
+from models.common.optim.loss_scale import DynamicLossScale
+from models.common.optim.schedule import Schedule
+from models.common.progress import Progress
+from models.common.train.batches import BatchPlan, StepPlan
+from models.common.train.checkpoints import CheckpointFolder, State
+from models.common.train.metrics_log import MetricsLog
+from models.common.train.step import TrainStep, scalar
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """How often, in steps; 0 means at the end of each epoch. `keep` checkpoints stay on disk."""
+
+    evaluate: int = 0
+    checkpoint: int = 0
+    keep: int = 2
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained.
+
+    make_inputs: the plan of a step -> (arrays of the batch in the order of the network's inputs, number of samples).
+    evaluate: scores the present weights; None trains without. score: the name of the score that "best" means.
+    save_weights: called with "best" after an evaluation better than all before, and with "last" at the end.
+    identity: JSON-ready; a run can only be resumed by one of the same identity (settings, data, first weights).
+    """
+
+    plan: BatchPlan
+    schedule: Schedule
+    seed: int
+    make_inputs: Callable[[StepPlan], tuple[list[np.ndarray], int]]
+    save_weights: Callable[[str], None]
+    identity: Mapping[str, Any]
+    evaluate: Callable[[], Mapping[str, float]] | None = None
+    score: str = "f1"
+    loss_scale: DynamicLossScale | None = None
+
+
+class Trainer:
+    """Runs a `Job` in a run folder, going on from its newest sound checkpoint."""
+
+    def __init__(self, folder: Path, step: TrainStep, job: Job, cadence: Cadence) -> None:
+        self.folder, self.step, self.job, self.cadence = folder, step, job, cadence
+        self.checkpoints = CheckpointFolder(folder / "checkpoints", cadence.keep)
+        self.best: dict[str, Any] | None = None
+
+    def run(self) -> dict[str, Any] | None:
+        """Train to the end; returns the best evaluation ({"step", scores...}), None without evaluation."""
+        completed = self._resume()
+        total = self.job.plan.total_steps
+        log = MetricsLog(self.folder, completed)
+        try:
+            with Progress("train", total, "step", initial=completed) as progress:
+                for index in range(completed, total):
+                    values = self._train_step(index)
+                    log.write(index + 1, "train", values)
+                    progress.update(loss=values["loss"], lr=values["learning_rate"])
+                    self._after_step(index + 1, log)
+        finally:
+            log.close()
+        self.job.save_weights("last")
+        return self.best
+
+    def _train_step(self, index: int) -> dict[str, Any]:
+        began = time.perf_counter()
+        plan = self.job.plan.step(index)
+        arrays, samples = self.job.make_inputs(plan)
+        rate = self.job.schedule(index)
+        scale = self.job.loss_scale
+        loss, norm, finite = self.step(
+            tuple(Tensor(array) for array in arrays),
+            Tensor([self.job.seed, index], ms.int32),
+            scalar(rate),
+            scalar(index + 1),
+            scalar(scale.scale if scale else 1.0),
+        )
+        values = {"loss": float(loss.asnumpy()), "grad_norm": float(norm.asnumpy()), "learning_rate": rate}
+        values |= {"epoch": plan.epoch, "samples": samples, "seconds": round(time.perf_counter() - began, 4)}
+        if scale is not None:
+            values["loss_scale"] = scale.scale
+            scale.update(bool(finite.asnumpy()))
+        elif not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
+            raise UserError(f"step {index + 1}: loss {values['loss']}, gradient norm {values['grad_norm']}; "
+                            "training has diverged, lower the learning rate")  # fmt: skip
+        return values
+
+    def _after_step(self, completed: int, log: MetricsLog) -> None:
+        if self.job.evaluate is not None and self._due(completed, self.cadence.evaluate):
+            scores = dict(self.job.evaluate())
+            log.write(completed, "eval", scores)
+            if self.best is None or scores[self.job.score] > self.best[self.job.score]:
+                self.best = {"step": completed, **scores}
+                self.job.save_weights("best")
+        if self._due(completed, self.cadence.checkpoint):
+            self._save(completed)
+
+    def _due(self, completed: int, every: int) -> bool:
+        ends = self.job.plan.epoch_ends
+        return completed == ends[-1] or (completed % every == 0 if every else completed in ends)
+
+    def _save(self, completed: int) -> None:
+        arrays = {name: p.asnumpy() for name, p in self.step.parameters_dict().items()}
+        scale = self.job.loss_scale
+        values = {
+            "identity": dict(self.job.identity),
+            "best": self.best,
+            "loss_scale": asdict(scale) if scale else None,
+        }
+        self.checkpoints.save(completed, arrays, values)
+
+    def _resume(self) -> int:
+        state, damaged = self.checkpoints.newest()
+        for message in damaged:
+            print(f"warning: {message}", flush=True)
+        if state is None:
+            return 0
+        self._restore(state)
+        print(f"resuming {self.folder} behind step {state.step} of {self.job.plan.total_steps}", flush=True)
+        return state.step
+
+    def _restore(self, state: State) -> None:
+        stored, ours = state.values["identity"], dict(self.job.identity)
+        differences = [
+            f"{key}: {stored.get(key)!r} then, {ours.get(key)!r} now"
+            for key in sorted({*stored, *ours})
+            if stored.get(key) != ours.get(key)
+        ]
+        parameters = self.step.parameters_dict()
+        if set(parameters) != set(state.arrays):
+            differences.append("the network's parameters")
+        if differences:
+            raise UserError(
+                f"{self.folder} holds another run; name another folder, or remove this one. It differs in\n  "
+                + "\n  ".join(differences)
+            )
+        for name, parameter in parameters.items():
+            parameter.set_data(Tensor(state.arrays[name]))
+        self.best = state.values["best"]
+        if self.job.loss_scale is not None:
+            for name, value in state.values["loss_scale"].items():
+                setattr(self.job.loss_scale, name, value)
