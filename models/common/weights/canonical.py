@@ -11,7 +11,8 @@ import numpy as np
 from models.common.encoder_config import EncoderConfig
 from models.common.errors import UserError
 from models.common.files import atomic_write, read_json, require_file, write_json
-from models.common.weights.matching import LoadReport, match
+from models.common.weights.arrays import not_floating, raw_bytes
+from models.common.weights.matching import LoadReport, match, shorten
 from models.common.weights.names import canonical_shapes, groups_in
 from models.common.weights.safetensors_file import info_metadata, read_safetensors, write_safetensors
 
@@ -24,6 +25,10 @@ REQUIRED_SETTINGS = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
     "max_position_embeddings", "type_vocab_size", "hidden_act", "layer_norm_eps",
 )  # fmt: skip
+
+# transformers settings that change the network and that only one value is built for. RoBERTa, for one, has BERT's
+# tensors and counts positions from 2.
+ONLY_SETTINGS = {"model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False}
 
 
 def load_canonical(folder: Path | str) -> tuple[EncoderConfig, dict[str, np.ndarray]]:
@@ -60,19 +65,31 @@ def save_companions(folder: Path, settings: Mapping[str, Any], vocab: Path | str
 
 
 def load_config(path: Path | str, defaults: Mapping[str, Any] | None = None) -> EncoderConfig:
-    """Read a config.json in which every size, the activation and the epsilon are given, or in `defaults`."""
+    """Read a config.json in which every size, the activation and the epsilon are given, or in `defaults`.
+
+    One that describes another network than BERT's encoder is a `UserError`: its weights may fit and mean another thing.
+    """
     values = read_json(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a JSON object of settings")
     values = {**(defaults or {}), **values}
+    problems = [
+        f"{name} is {values[name]!r}, not {wanted!r}: not a network this suite has"
+        for name, wanted in ONLY_SETTINGS.items()
+        if values.get(name) not in (wanted, None)
+    ]
     missing = [name for name in REQUIRED_SETTINGS if name not in values]
     if missing:
-        raise UserError(f"{path}: {', '.join(missing)} missing; add what the checkpoint was trained with")
+        problems.append(f"{', '.join(missing)} missing; add what the checkpoint was trained with")
+    if problems:
+        raise UserError(f"{path}: " + "; ".join(problems))
     return EncoderConfig.from_dict(values, source=str(path))
 
 
 def check_canonical(config: EncoderConfig, tensors: Mapping[str, np.ndarray], source: str) -> LoadReport:
-    """Raise a `UserError` unless `tensors` are the whole encoder of `config` and whole optional groups."""
+    """Raise a `UserError` unless `tensors` are the whole encoder of `config` and whole optional groups, as floats."""
+    if others := not_floating(tensors):
+        raise UserError(f"{source}: no floating-point weights: {', '.join(shorten(others))}")
     return match(canonical_shapes(config, groups_in(tensors)), tensors, source=source)
 
 
@@ -84,8 +101,3 @@ def tensors_sha256(tensors: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name}\0{tensor.dtype.name}\0{tensor.shape}\0".encode())
         digest.update(raw_bytes(tensor))
     return digest.hexdigest()
-
-
-def raw_bytes(tensor: np.ndarray) -> memoryview:
-    """The bytes of an array without a copy if it is contiguous; bfloat16 has no buffer format of its own."""
-    return memoryview(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8))

@@ -1,18 +1,32 @@
-"""Weights into networks: strict, reported. The names most callers need are gathered here."""
+"""Weights into networks: strict, reported. The names that callers outside this package need are gathered here."""
 
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.common.errors import UserError
+from models.common.encoder_config import EncoderConfig
+from models.common.weights.arrays import cast
 from models.common.weights.canonical import load_canonical, save_canonical, tensors_sha256
 from models.common.weights.matching import LoadReport, match
+from models.common.weights.reading import Checkpoint, read_checkpoint
 
 if TYPE_CHECKING:
     from mindspore import nn
 
-__all__ = ["LoadReport", "load_canonical", "load_into", "match", "save_canonical", "tensors_sha256"]
+__all__ = [
+    "Checkpoint", "LoadReport", "load_any", "load_canonical", "load_into", "match", "read_checkpoint",
+    "save_canonical", "tensors_sha256",
+]  # fmt: skip
+
+
+def load_any(path: Path | str) -> tuple[EncoderConfig, dict[str, np.ndarray]]:
+    """Config and canonical tensors of a file or folder of any known format; what it was taken for goes to stderr."""
+    checkpoint = read_checkpoint(path)
+    print(checkpoint.summary(), file=sys.stderr)
+    return checkpoint.config, checkpoint.tensors
 
 
 def load_into(
@@ -30,17 +44,9 @@ def load_into(
     parameters = net.parameters_dict()
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
     report = match(shapes, tensors, allow_unused, allow_new, source=f"loading into {type(net).__name__}")
-    for name in report.used:
-        parameter = parameters[name]
-        values = cast(name, tensors[name], mindspore.dtype_to_nptype(parameter.dtype))
-        parameter.set_data(mindspore.Tensor(values))
+    values = {
+        name: cast(name, tensors[name], mindspore.dtype_to_nptype(parameters[name].dtype)) for name in report.used
+    }
+    for name, value in values.items():
+        parameters[name].set_data(mindspore.Tensor(value))
     return report
-
-
-def cast(name: str, tensor: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
-    """`tensor` as `dtype`; a finite value that would become infinite is a `UserError`, not a damaged weight."""
-    with np.errstate(over="ignore"):
-        result = np.asarray(tensor).astype(dtype, copy=False)
-    if result is not tensor and not np.array_equal(np.isfinite(result), np.isfinite(tensor)):
-        raise UserError(f"{name}: values beyond the range of {np.dtype(dtype).name}; keep the wider type")
-    return result

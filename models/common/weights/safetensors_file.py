@@ -28,24 +28,17 @@ def read_safetensors(path: Path | str) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: holds a data type numpy lacks ({error}); `pip install ml_dtypes`") from None
 
 
-def read_info(path: Path | str) -> dict[str, Any]:
-    """The `info` that `write_safetensors` stored; empty for files of other writers."""
-    try:
-        with safe_open(require_file(path, "weights"), framework="np") as file:
-            return json.loads((file.metadata() or {}).get(INFO_KEY, "{}"))
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error}); copy or download it again") from None
-
-
 def write_safetensors(path: Path | str, tensors: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """Write atomically. Equal input gives equal bytes if `metadata` has one key: the library shuffles several."""
+    """Write atomically. Equal input gives equal bytes as long as `metadata` has one key (see `info_metadata`)."""
     # The library writes an array's memory as it lies there, so a transposed view would be stored wrongly.
     dense = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file(dense, temporary, metadata=metadata)
-        temporary.chmod(0o644)
+        temporary.chmod(mode)  # the library makes its files readable by their owner alone
 
 
 def info_metadata(info: Mapping[str, Any]) -> dict[str, str]:
-    """JSON-ready `info` as the one metadata entry that `read_info` reads back."""
+    """JSON-ready `info` as one metadata entry: the library writes several in random order."""
     return {INFO_KEY: json.dumps(info, sort_keys=True)}
