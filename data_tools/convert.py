@@ -115,10 +115,8 @@ def main(argv: list[str] | None = None) -> None:
             overwrite=args.overwrite,
         )
     )
-    counts, lengths = info["counts"], info["lengths"]
-    print(
-        f"{args.output_dir}: {counts['examples']} questions, {counts['features']} features, mean {lengths['mean']} tokens"
-    )
+    counts, tokens = info["counts"], info["lengths"]["mean"]
+    print(f"{args.output_dir}: {counts['examples']} questions, {counts['features']} features, mean {tokens} tokens")
     for reason, count in counts["skipped"].items():
         print(f"skipped, {reason}: {count} (ids in {args.output_dir / SIDECAR})")
 

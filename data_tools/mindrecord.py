@@ -53,6 +53,8 @@ class MindRecordWriter:
             if self._rows:
                 self._write(len(self._rows))
             self._writer.commit()
+            for file in self.files:
+                file.chmod(0o644)  # MindSpore makes them readable by their owner alone
 
     def _open(self, columns: dict[str, np.ndarray], with_qas_ids: bool) -> FileWriter:
         schema: dict[str, dict[str, Any]] = {

@@ -32,7 +32,8 @@ class ShardedWriter:
 
     def __init__(self, folder: Path, dataset_format: str, shards: int, row_length: int) -> None:
         stems = [f"squad-{index:05d}-of-{shards:05d}" for index in range(shards)]
-        self._format = dataset_format
+        self._folder, self._format, self._row_length = folder, dataset_format, row_length
+        self._first: FeatureSet | None = None
         self._writers = [_open_writer(dataset_format, folder, stem, row_length) for stem in stems]
         self._digests = [hashlib.sha256() for _ in stems]
         self._content = hashlib.sha256()
@@ -42,6 +43,8 @@ class ShardedWriter:
     def add(self, features: FeatureSet) -> None:
         """Append samples."""
         shards = len(self._writers)
+        if self._first is None and len(features):
+            self._first = features.select([0])
         for index, record in enumerate(features.record_bytes()):
             self._content.update(record)
             self._digests[(self.count + index) % shards].update(record)
@@ -66,6 +69,10 @@ class ShardedWriter:
                 {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in writer.files
             ]
             entries.append({"features": expected, "content_sha256": digest.hexdigest(), "files": files})
+        if self._format == "tfrecord":
+            from data_tools.tfrecord import SCHEMA, write_schema
+
+            write_schema(self._folder / SCHEMA, self._first, self._row_length, self.count)
         return entries
 
     def content_sha256(self) -> str:

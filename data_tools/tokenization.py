@@ -16,7 +16,7 @@ from models.common.errors import UserError
 from models.common.files import read_text, sha256_of
 
 PAD, UNKNOWN, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
-# Words longer than this become [UNK]; 100 as in transformers (Google's code says 200, no published result depends on it).
+# Longer words become [UNK]. 100 as in transformers; Google's code says 200.
 MAX_CHARACTERS_PER_WORD = 100
 
 
