@@ -8,11 +8,9 @@ less padding makes that softmax purer, in the peer's favour.)
 
 import argparse
 import json
-import re
-import string
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from benchmarks.environment import record
 from models.common.cli import run_main
 from models.common.errors import UserError
 from models.common.files import read_json, write_json
+from models.common.metrics import squad
 from models.common.progress import Progress
 from models.common.weights.embedded import minilm_folder
 
@@ -153,29 +152,6 @@ def decode(
     return {question.qas_id: best[index][1] for index, question in enumerate(questions)}
 
 
-def score(path: str, predictions: dict[str, str]) -> dict[str, float]:
-    """Exact match and F1 in percent as the official SQuAD v1.1 script counts them; absent predictions count 0."""
-
-    def words(text: str) -> list[str]:
-        text = "".join(letter for letter in text.lower() if letter not in string.punctuation)
-        return re.sub(r"\b(a|an|the)\b", " ", text).split()
-
-    def f1(given: list[str], wanted: list[str]) -> float:
-        same = sum((Counter(given) & Counter(wanted)).values())
-        return 2 * same / (len(given) + len(wanted)) if same else 0.0
-
-    exact, overlap, total = 0.0, 0.0, 0
-    for article in read_json(path)["data"]:
-        for item in (item for paragraph in article["paragraphs"] for item in paragraph["qas"]):
-            total += 1
-            if item["id"] in predictions:
-                given = words(predictions[item["id"]])
-                truths = [words(answer["text"]) for answer in item["answers"]]
-                exact += max(given == truth for truth in truths)
-                overlap += max(f1(given, truth) for truth in truths)
-    return {"exact_match": 100 * exact / total, "f1": 100 * overlap / total}
-
-
 def train_epoch(model, optimizer, schedule, windows, order, args, progress) -> list[float]:
     """One pass over `windows` in `order`; the loss of every step."""
     losses = []
@@ -221,7 +197,7 @@ def run(args: argparse.Namespace, environment: dict[str, Any]) -> dict[str, Any]
             write_json(output / "predictions.json", predictions)
             model.save_pretrained(output / "model")
             tokenizer.save_pretrained(output / "model")
-            scores = score(args.dev_file, predictions)
+            scores = squad.evaluate(squad.load_dataset(args.dev_file), predictions, args.dev_file)
             seconds = {"train_seconds": trained - begin, "evaluate_seconds": time.monotonic() - trained}
             result["epochs"].append({"epoch": epoch, **scores, **seconds})
             write_json(output / "result.json", {**result, **scores, "finished": epoch == args.epochs})
