@@ -18,6 +18,7 @@ import numpy as np
 from models.common.errors import UserError
 from models.common.files import write_json
 from models.common.metrics import squad
+from models.common.packing import PackedBatch, Samples
 
 # google-research/bert run_squad.py and transformers' utils_qa.py have the same defaults.
 DEFAULT_N_BEST_SIZE = 20
@@ -94,6 +95,21 @@ def decode(
     best = _best_per_question(merged, int(text_lengths.max(initial=0)) + 1, n_best_size)
     nbest = _as_entries(best, identifiers, contexts)
     return {name: entries[0]["text"] for name, entries in nbest.items()}, nbest
+
+
+def training_inputs(samples: Samples, batch: PackedBatch, max_samples: int) -> list[np.ndarray]:
+    """The inputs of `SpanTrainingNetwork` for one packed batch, in its order.
+
+    R rows, S = max_samples: four int32 [R, T], start and end positions int32 [R, S] as indices in the row, weights
+    float32 [R, S], 1 where a sample exists. A window without the answer is labelled with its first token, as in
+    google-research/bert.
+    """
+    arrays = [batch.arrays[name] for name in ("input_ids", "sequence_ids", "token_type_ids", "position_ids")]
+    for name in ("start_position", "end_position"):
+        in_row = (samples.scalars[name][batch.samples] + batch.begins).astype(np.int32)
+        arrays.append(batch.per_sample_grid(in_row, max_samples))
+    arrays.append(batch.per_sample_grid(np.ones(len(batch.samples), np.float32), max_samples))
+    return arrays
 
 
 def write_results(

@@ -64,9 +64,11 @@ class Trainer:
         self.checkpoints = CheckpointFolder(folder / "checkpoints", cadence.keep)
         self.best: dict[str, Any] | None = None
 
-    def run(self) -> dict[str, Any] | None:
-        """Train to the end; returns the best evaluation ({"step", scores...}), None without evaluation."""
-        completed = self._resume()
+    def run(self, completed: int) -> dict[str, Any] | None:
+        """Train to the end behind the `completed` steps that `resume` returned.
+
+        Returns the best evaluation ({"step", scores...}), None without evaluation.
+        """
         total = self.job.plan.total_steps
         log = MetricsLog(self.folder, completed)
         try:
@@ -88,11 +90,11 @@ class Trainer:
         rate = self.job.schedule(index)
         scale = self.job.loss_scale
         loss, norm, finite = self.step(
-            tuple(Tensor(array) for array in arrays),
             Tensor([self.job.seed, index], ms.int32),
             scalar(rate),
             scalar(index + 1),
             scalar(scale.scale if scale else 1.0),
+            *(Tensor(array) for array in arrays),
         )
         values = {"loss": float(loss.asnumpy()), "grad_norm": float(norm.asnumpy()), "learning_rate": rate}
         values |= {"epoch": plan.epoch, "samples": samples, "seconds": round(time.perf_counter() - began, 4)}
@@ -128,7 +130,8 @@ class Trainer:
         }
         self.checkpoints.save(completed, arrays, values)
 
-    def _resume(self) -> int:
+    def resume(self) -> int:
+        """Load the newest sound checkpoint of the folder, if any; returns the number of completed steps."""
         state, damaged = self.checkpoints.newest()
         for message in damaged:
             print(f"warning: {message}", flush=True)

@@ -31,13 +31,16 @@ class TrainStep(nn.Cell):
         self.map = composite.HyperMap()
         self.set_train()
 
-    def scaled_loss(self, batch, key, loss_scale):
+    def scaled_loss(self, key, loss_scale, *batch):
         loss = self.network(*batch, key)
         return loss * loss_scale if self.loss_scaled else loss
 
-    def construct(self, batch, key, learning_rate, step, loss_scale):
-        """The batch as a tuple of tensors, int32 [2] = (seed, step), and three float32 scalars; step counts from 1."""
-        loss, gradients = self.value_and_grad(batch, key, loss_scale)
+    def construct(self, key, learning_rate, step, loss_scale, *batch):
+        """int32 [2] = (seed, step), three float32 scalars, step counted from 1, and the tensors of the batch.
+
+        The batch comes as arguments of their own: a tuple would be a constant and compile a graph for every step.
+        """
+        loss, gradients = self.value_and_grad(key, loss_scale, *batch)
         norm = ops.sqrt(ops.addn(self.map(_square_sum, gradients)))
         factor = ops.ones_like(norm)
         if self.loss_scaled:

@@ -1,0 +1,37 @@
+"""Running a network over a whole feature set in MindSpore, packed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from mindspore import Tensor, nn
+
+from models.common.packing import Samples, pack, plan_rows, unpack_tokens
+from models.common.progress import track
+
+PACKED_INPUTS = ("input_ids", "sequence_ids", "token_type_ids", "position_ids")
+
+
+class MindSporeRuntime:
+    """Feature set -> logits. Batches have one shape [rows, row_length], so one graph is compiled."""
+
+    def __init__(self, network: nn.Cell, outputs: Sequence[str], row_length: int, rows: int, max_samples: int) -> None:
+        """network: maps the four packed inputs to a tuple of outputs per token, named by `outputs`."""
+        self.network, self.outputs = network, outputs
+        self.row_length, self.rows, self.max_samples = row_length, rows, max_samples
+
+    def predict(self, samples: Samples, order: np.ndarray | None = None) -> dict[str, list[np.ndarray]]:
+        """Every sample's outputs: name -> N arrays [length of the sample].
+
+        order: in which samples are packed (None: longest first); it changes no result beyond rounding.
+        """
+        lengths = np.diff(samples.starts)
+        plan = plan_rows(lengths, self.row_length, self.max_samples, order)
+        results: dict[str, list] = {name: [None] * len(lengths) for name in self.outputs}
+        self.network.set_train(False)
+        for first in track(range(0, len(plan), self.rows), "evaluate", -(-len(plan) // self.rows), "batch"):
+            batch = pack(samples, plan[first : first + self.rows], self.row_length, self.rows)
+            outputs = self.network(*(Tensor(batch.arrays[name]) for name in PACKED_INPUTS))
+            for name, output in zip(self.outputs, outputs, strict=True):
+                for sample, values in unpack_tokens(batch, output.asnumpy(), lengths):
+                    results[name][sample] = values
+        return results
