@@ -7,6 +7,7 @@ name before anything of it runs. Two containers exist: the zip archive (torch >=
 import collections
 import io
 import math
+import mmap
 import pickle
 import zipfile
 from collections.abc import Callable
@@ -53,7 +54,7 @@ def read_torch(path: Path | str) -> dict[str, np.ndarray]:
         with path.open("rb") as file:
             is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
             file.seek(0)
-            saved = _read_zip(file) if is_zip else _read_legacy(file)
+            saved = _read_zip(file) if is_zip else _read_legacy(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         return _state_dict(saved)
     except _Refused as refused:
         raise UserError(
@@ -73,10 +74,13 @@ def is_legacy(first_bytes: bytes) -> bool:
     return first_bytes.startswith(LEGACY_HEADER)
 
 
-class _Unpickler(pickle.Unpickler):
-    """Resolves the allowed names to functions of its own, so that nothing a pickle does to them outlives it."""
+class _Unpickler(pickle._Unpickler):
+    """Resolves the allowed names to functions of its own, so that nothing a pickle does to them outlives it.
 
-    def __init__(self, file: BinaryIO | io.BytesIO, load_storage: Callable[[tuple], "_Storage"]) -> None:
+    The interpreter written in Python: in the one in C a damaged file of 100 bytes can fill all memory (LONG_BINPUT).
+    """
+
+    def __init__(self, file: io.BytesIO | mmap.mmap, load_storage: Callable[[tuple], "_Storage"]) -> None:
         super().__init__(file, encoding="utf-8")
         self._load_storage = load_storage
 
@@ -109,7 +113,7 @@ class _Unpickler(pickle.Unpickler):
 class _Storage:
     """One block of numbers; the bare stream brings its bytes after the pickle."""
 
-    def __init__(self, dtype: np.dtype, length: int, data: bytes | None = None) -> None:
+    def __init__(self, dtype: np.dtype, length: int, data: bytes | memoryview | None = None) -> None:
         self.dtype, self.length, self.data = dtype, length, data
 
     def array(self) -> np.ndarray:
@@ -165,7 +169,8 @@ def _read_zip(file: BinaryIO) -> Any:
         return _Unpickler(io.BytesIO(archive.read(pickles[0])), load_storage).load()
 
 
-def _read_legacy(file: BinaryIO) -> Any:
+def _read_legacy(file: mmap.mmap) -> Any:
+    # Mapped, a read ends with the file; a plain file would first reserve whatever length a damaged one announces.
     storages: dict[str, _Storage] = {}
 
     def load_storage(pid: tuple) -> _Storage:
@@ -181,13 +186,15 @@ def _read_legacy(file: BinaryIO) -> Any:
         raise _Damaged("no magic number of torch.save")
     if load_pickle().get("little_endian") is not True:
         raise UserError("written on a big-endian machine, which is not supported")
-    saved = load_pickle()
+    saved, content = load_pickle(), memoryview(file)
     for key in load_pickle():
         storage = storages[key]
         length = int.from_bytes(file.read(8), "little")
         if length != storage.length:
             raise _Damaged(f"storage {key} has {length} values where {storage.length} are announced")
-        storage.data = file.read(length * storage.dtype.itemsize)
+        end = file.tell() + length * storage.dtype.itemsize
+        storage.data = content[file.tell() : end]
+        file.seek(min(end, len(content)))
     return saved
 
 

@@ -10,7 +10,7 @@ from models.common.encoder_config import EncoderConfig
 from models.common.weights.canonical import MODEL_FILE, check_canonical, save_canonical, save_companions
 from models.common.weights.formats import CKPT_FILE, FORMATS
 from models.common.weights.mindspore_ckpt import write_ckpt
-from models.common.weights.names import groups_in
+from models.common.weights.names import canonical_shapes, groups_in
 from models.common.weights.safetensors_file import write_safetensors
 
 # The transformers class whose weights are exactly these heads; the name goes into config.json.
@@ -42,7 +42,9 @@ def write_checkpoint(
         return folder / MODEL_FILE
     check_canonical(config, tensors, source="weights to write")
     table = FORMATS[to].table
-    renamed = {str(table.from_canonical(name)): tensor for name, tensor in tensors.items()}
+    # In one order, whatever the source's, so that the same weights make the same .ckpt.
+    names = canonical_shapes(config, groups_in(tensors))
+    renamed = {str(table.from_canonical(name)): tensors[name] for name in names}
     if to == "hf":
         heads = tuple(group for group in groups_in(tensors) if group.startswith("heads."))
         save_companions(folder, _transformers_settings(config, heads), vocab)

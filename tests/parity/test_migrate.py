@@ -1,0 +1,466 @@
+"""Weights from format to format: against transformers, MindSpore, and names copied from the ModelZoo's spec."""
+
+import json
+import subprocess
+import sys
+
+import mindspore as ms
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+from transformers import (
+    AutoConfig,
+    BertConfig,
+    BertForMaskedLM,
+    BertForNextSentencePrediction,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertModel,
+)
+
+from models.bert import migrate
+from models.common.encoder_config import EncoderConfig
+from models.common.errors import UserError
+from models.common.weights.arrays import same_bits
+from models.common.weights.formats import FORMATS
+from models.common.weights.loading import load_any, load_canonical, read_checkpoint, save_canonical
+from models.common.weights.names import OPTIONAL_GROUPS
+from models.common.weights.writing import write_checkpoint
+from tests.weights_data import DTYPES, TINY, random_tensors
+
+CLASSES = [BertModel, BertForQuestionAnswering, BertForPreTraining, BertForMaskedLM, BertForNextSentencePrediction]
+
+
+def transformers_model(kind=BertForPreTraining, **settings):
+    """A tiny model in which every parameter differs from every other, biases and norms too."""
+    torch.manual_seed(0)
+    config = BertConfig(**{**TINY.to_dict(), **settings})
+    model = kind(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_()
+    return model.eval()
+
+
+def forward(model):
+    torch.manual_seed(1)
+    ids = torch.randint(0, model.config.vocab_size, (2, 11))
+    mask = torch.ones_like(ids)
+    mask[1, 7:] = 0
+    types = (torch.arange(11) > 4).long().expand(2, -1)
+    with torch.no_grad():
+        return model(ids, attention_mask=mask, token_type_ids=types).to_tuple()
+
+
+def run(source, target, from_format, to_format, *flags):
+    migrate.main(["--from", from_format, "--to", to_format, str(source), str(target), *map(str, flags)])
+    return target
+
+
+def by_attribute(model) -> dict[str, torch.Tensor]:
+    """Canonical name -> tensor, through the model's Python attributes and so without any table of names."""
+    bert = getattr(model, "bert", model)
+    modules = {"embeddings.norm": bert.embeddings.LayerNorm}
+    for i, layer in enumerate(bert.encoder.layer):
+        own, out = layer.attention.self, layer.attention.output
+        at, forward = f"encoder.layers.{i}.attention", f"encoder.layers.{i}.feed_forward"
+        modules |= {f"{at}.query": own.query, f"{at}.key": own.key, f"{at}.value": own.value, f"{at}.output": out.dense}
+        modules |= {f"{at}.norm": out.LayerNorm, f"{forward}.up": layer.intermediate.dense}
+        modules |= {f"{forward}.down": layer.output.dense, f"{forward}.norm": layer.output.LayerNorm}
+    if bert.pooler is not None:
+        modules["pooler"] = bert.pooler.dense
+    if hasattr(model, "qa_outputs"):
+        modules["heads.span"] = model.qa_outputs
+    predictions = getattr(getattr(model, "cls", None), "predictions", None)
+    if predictions is not None:
+        modules |= {
+            "heads.mlm.transform": predictions.transform.dense,
+            "heads.mlm.norm": predictions.transform.LayerNorm,
+        }
+    if hasattr(getattr(model, "cls", None), "seq_relationship"):
+        modules["heads.nsp"] = model.cls.seq_relationship
+    tensors = {
+        f"{name}.{part}": getattr(module, part) for name, module in modules.items() for part in ("weight", "bias")
+    }
+    tensors["embeddings.word.weight"] = bert.embeddings.word_embeddings.weight
+    tensors["embeddings.position.weight"] = bert.embeddings.position_embeddings.weight
+    tensors["embeddings.token_type.weight"] = bert.embeddings.token_type_embeddings.weight
+    if predictions is not None:
+        tensors["heads.mlm.bias"] = predictions.bias
+    return {name: tensor.detach() for name, tensor in tensors.items()}
+
+
+def assert_same(tensors, wanted):
+    assert set(tensors) == set(wanted)
+    assert [name for name in wanted if not same_bits(np.asarray(tensors[name]), np.asarray(wanted[name]))] == []
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_transformers_and_back(tmp_path, kind):
+    model = transformers_model(kind)
+    model.save_pretrained(tmp_path / "theirs")
+    run(tmp_path / "theirs", tmp_path / "canonical", "hf", "canonical")
+    config, tensors = load_canonical(tmp_path / "canonical")
+    assert config == TINY
+    assert_same(tensors, by_attribute(model))
+    run(tmp_path / "canonical", tmp_path / "back", "canonical", "hf")
+    assert_same(load_file(tmp_path / "back/model.safetensors"), load_file(tmp_path / "theirs/model.safetensors"))
+    loaded, info = kind.from_pretrained(tmp_path / "back", output_loading_info=True)
+    assert not any(info.values()), info
+    for ours, theirs in zip(forward(loaded.eval()), forward(model), strict=True):
+        assert torch.equal(ours, theirs)
+    if "predictions" not in dict(getattr(model, "cls", model).named_children()):
+        saved = {name: torch.tensor(tensor) for name, tensor in load_file(tmp_path / "back/model.safetensors").items()}
+        transformers_model(kind).load_state_dict(saved, strict=True)
+    assert AutoConfig.from_pretrained(tmp_path / "back").architectures == [kind.__name__]
+
+
+@pytest.mark.parametrize("form", [{}, {"_use_new_zipfile_serialization": False}], ids=["zip", "legacy"])
+def test_pytorch_bin_with_copies_and_old_spellings(tmp_path, form):
+    model = transformers_model()
+    state = model.state_dict()
+    assert "cls.predictions.decoder.weight" in state and "cls.predictions.decoder.bias" in state
+    state = {name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+             for name, tensor in state.items()}  # fmt: skip
+    state["bert.embeddings.position_ids"] = torch.arange(19).expand((1, -1))
+    torch.save(state, tmp_path / "pytorch_model.bin", **form)
+    model.config.save_pretrained(tmp_path)
+    checkpoint = read_checkpoint(tmp_path, "hf")
+    assert_same(checkpoint.tensors, by_attribute(model))
+    assert checkpoint.report.unused == {
+        "cls.predictions.decoder.weight": "copy of embeddings.word.weight",
+        "cls.predictions.decoder.bias": "copy of heads.mlm.bias",
+        "bert.embeddings.position_ids": "buffer that counts 0, 1, 2, ...",
+    }
+    assert len(checkpoint.report.used) == len(state) - 3
+
+
+def test_sharded_safetensors_and_bins(tmp_path):
+    model = transformers_model()
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    assert len(set(index["weight_map"].values())) > 2
+    _, tensors = load_any(tmp_path)
+    assert_same(tensors, by_attribute(model))
+    shards = sorted(set(index["weight_map"].values()))
+    for shard in shards:  # the same as .bin
+        held = {name: torch.tensor(tensor) for name, tensor in load_file(tmp_path / shard).items()}
+        torch.save(held, tmp_path / shard.replace(".safetensors", ".bin"))
+    bins = {name: shard.replace(".safetensors", ".bin") for name, shard in index["weight_map"].items()}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": bins}))
+    assert_same(read_checkpoint(tmp_path / "pytorch_model.bin.index.json").tensors, tensors)
+    for name, shard, complaint in [
+        ("bert.pooler.dense.bias", "../" + shards[0], "no weights file beside the index"),
+        ("bert.pooler.dense.bias", "gone.safetensors", "gone.safetensors: weights not found"),
+        ("bert.pooler.dense.extra", shards[0], "does not hold what the index says: bert.pooler.dense.extra"),
+    ]:
+        wrong = {**index, "weight_map": {**index["weight_map"], name: shard}}
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps(wrong))
+        with pytest.raises(UserError, match=complaint):
+            load_any(tmp_path)
+
+
+def save_hf(folder, state, config=TINY):
+    folder.mkdir(exist_ok=True)
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in state.items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", **config.to_dict()}))
+    return folder
+
+
+def test_a_copy_must_be_a_copy(tmp_path):
+    state = {name: tensor.numpy() for name, tensor in transformers_model().state_dict().items()}
+    changed = state["cls.predictions.decoder.weight"].copy()
+    changed[5, 5] = np.nextafter(changed[5, 5], np.float32(np.inf))
+    with pytest.raises(UserError, match=r"decoder\.weight differs from embeddings\.word\.weight"):
+        load_any(save_hf(tmp_path / "a", {**state, "cls.predictions.decoder.weight": changed}))
+    with pytest.raises(UserError, match="position_ids"):
+        load_any(save_hf(tmp_path / "b", {**state, "bert.embeddings.position_ids": np.arange(2, 21)}))
+    only_copy = {name: tensor for name, tensor in state.items() if name != "cls.predictions.bias"}
+    _, tensors = load_any(save_hf(tmp_path / "c", only_copy))
+    assert same_bits(tensors["heads.mlm.bias"], state["cls.predictions.decoder.bias"])
+
+
+def test_missing_and_extra_tensors_are_both_listed(tmp_path):
+    state = {name: tensor.numpy() for name, tensor in transformers_model(BertModel).state_dict().items()}
+    del state["encoder.layer.2.attention.self.key.bias"]
+    state["encoder.layer.0.adapter.weight"] = state["classifier.weight"] = np.zeros((2, 2), np.float32)
+    with pytest.raises(UserError) as error:
+        load_any(save_hf(tmp_path / "a", state))
+    text = str(error.value)
+    assert "2 not known:\n    encoder.layer.0.adapter.weight\n    classifier.weight\n" in text.replace(
+        "    classifier.weight\n    encoder.layer.0.adapter.weight\n",
+        "    encoder.layer.0.adapter.weight\n    classifier.weight\n",
+    )
+    assert "1 missing:\n    bert.encoder.layer.2.attention.self.key.bias\n" in text
+    with pytest.raises(
+        UserError, match=r"1 missing from the file:\n +bert\.encoder\.layer\.2\.attention\.self\.key\.bias"
+    ):
+        read_checkpoint(tmp_path / "a", allow_unused=["classifier.*", "*.adapter.*"])
+    both = {name: tensor.numpy() for name, tensor in transformers_model(BertModel).state_dict().items()}
+    both["embeddings.LayerNorm.gamma"] = both["embeddings.LayerNorm.weight"]
+    with pytest.raises(UserError, match="1 given twice"):
+        load_any(save_hf(tmp_path / "b", both))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("other", FORMATS)
+@pytest.mark.parametrize("first", FORMATS)
+def test_every_pair_round_trips_bit_for_bit(tmp_path, first, other, dtype):
+    tensors = random_tensors(dtype=dtype)
+    start = write_checkpoint(first, tmp_path / "start", TINY, tensors)
+    (tmp_path / "start/vocab.txt").write_text("[PAD]\n[UNK]\n")
+    run(start.parent, tmp_path / "there", first, other)
+    back = run(tmp_path / "there", tmp_path / "back", other, first)
+    checkpoint = read_checkpoint(tmp_path / "there")
+    assert (checkpoint.format, checkpoint.config) == (other, TINY)
+    assert_same(checkpoint.tensors, tensors)
+    if first != "canonical":  # its header says where it came from
+        assert (back / start.name).read_bytes() == start.read_bytes()
+    assert_same(read_checkpoint(back).tensors, tensors)
+    assert (back / "vocab.txt").read_text() == "[PAD]\n[UNK]\n"
+    assert json.loads((back / "config.json").read_text()) == json.loads((tmp_path / "start/config.json").read_text())
+
+
+def test_minilm_through_every_format(tmp_path, minilm_dir):
+    source = load_file(minilm_dir / "model.safetensors")
+    previous, at = "hf", minilm_dir
+    for step, following in enumerate(["mindspore-zoo", "canonical", "mindspore", "hf"]):
+        at = run(at, tmp_path / str(step), previous, following)
+        previous = following
+    del source["embeddings.position_ids"]
+    assert_same(load_file(at / "model.safetensors"), source)
+    assert (at / "vocab.txt").read_bytes() == (minilm_dir / "vocab.txt").read_bytes()
+    original, info = BertModel.from_pretrained(at, output_loading_info=True)
+    assert not any(info.values())
+    for ours, theirs in zip(
+        forward(original.eval()), forward(BertModel.from_pretrained(minilm_dir).eval()), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+
+
+# ---- the old ModelZoo: names copied by hand from ../shared/spec/bert.md 1.1, sizes of its base network but for the
+# vocabulary, the feed-forward width, the positions and the layers.
+
+ZOO_SIZES = {"V": 31, "H": 768, "P": 7, "S": 2, "F": 10}
+ZOO_LAYER = {
+    "attention.attention.query_layer.weight": ("attention.query.weight", "HH"),
+    "attention.attention.query_layer.bias": ("attention.query.bias", "H"),
+    "attention.attention.key_layer.weight": ("attention.key.weight", "HH"),
+    "attention.attention.key_layer.bias": ("attention.key.bias", "H"),
+    "attention.attention.value_layer.weight": ("attention.value.weight", "HH"),
+    "attention.attention.value_layer.bias": ("attention.value.bias", "H"),
+    "attention.output.dense.weight": ("attention.output.weight", "HH"),
+    "attention.output.dense.bias": ("attention.output.bias", "H"),
+    "attention.output.layernorm.gamma": ("attention.norm.weight", "H"),
+    "attention.output.layernorm.beta": ("attention.norm.bias", "H"),
+    "intermediate.weight": ("feed_forward.up.weight", "FH"),
+    "intermediate.bias": ("feed_forward.up.bias", "F"),
+    "output.dense.weight": ("feed_forward.down.weight", "HF"),
+    "output.dense.bias": ("feed_forward.down.bias", "H"),
+    "output.layernorm.gamma": ("feed_forward.norm.weight", "H"),
+    "output.layernorm.beta": ("feed_forward.norm.bias", "H"),
+}
+ZOO_ENCODER = {
+    "bert.bert.bert_embedding_lookup.embedding_table": ("embeddings.word.weight", "VH"),
+    "bert.bert.bert_embedding_postprocessor.token_type_embedding.embedding_table": (
+        "embeddings.token_type.weight", "SH"),
+    "bert.bert.bert_embedding_postprocessor.full_position_embedding.embedding_table": (
+        "embeddings.position.weight", "PH"),
+    "bert.bert.bert_embedding_postprocessor.layernorm.gamma": ("embeddings.norm.weight", "H"),
+    "bert.bert.bert_embedding_postprocessor.layernorm.beta": ("embeddings.norm.bias", "H"),
+    **{f"bert.bert.bert_encoder.layers.{i}.{name}": (f"encoder.layers.{i}.{ours}", shape)
+       for i in range(2) for name, (ours, shape) in ZOO_LAYER.items()},
+    "bert.bert.dense.weight": ("pooler.weight", "HH"),
+    "bert.bert.dense.bias": ("pooler.bias", "H"),
+}  # fmt: skip
+ZOO_HEADS = {
+    "pretraining": {
+        "bert.cls1.dense.weight": ("heads.mlm.transform.weight", "HH"),
+        "bert.cls1.dense.bias": ("heads.mlm.transform.bias", "H"),
+        "bert.cls1.layernorm.gamma": ("heads.mlm.norm.weight", "H"),
+        "bert.cls1.layernorm.beta": ("heads.mlm.norm.bias", "H"),
+        "bert.cls1.output_bias": ("heads.mlm.bias", "V"),
+        "bert.cls2.dense.weight": ("heads.nsp.weight", "SH"),
+        "bert.cls2.dense.bias": ("heads.nsp.bias", "S"),
+    },
+    "squad": {"bert.dense1.weight": ("heads.span.weight", "SH"), "bert.dense1.bias": ("heads.span.bias", "S")},
+}
+ZOO_TRAINING = ["adam_m.bert.bert.dense.bias", "adam_v.bert.bert.dense.bias", "lamb_m.bert.cls1.dense.weight",
+                "lamb_v.bert.bert.bert_embedding_lookup.embedding_table", "moments.bert.cls2.dense.bias", "global_step",
+                "learning_rate", "loss_scale", "current_iterator_step", "last_overflow_iterator_step", "epoch_num",
+                "step_num", "accu_grads.bert.bert.dense.bias"]  # fmt: skip
+
+
+def zoo_checkpoint(path, head, extra=()):
+    """Write a .ckpt with MindSpore itself; returns name -> values."""
+    generator = np.random.default_rng(11)
+    names = ZOO_ENCODER | ZOO_HEADS[head]
+    values = {
+        name: generator.standard_normal([ZOO_SIZES[size] for size in shape]).astype(np.float32)
+        for name, (_, shape) in names.items()
+    }
+    more = {name: np.ones(3, np.float32) for name in extra}
+    listed = [{"name": name, "data": ms.Tensor(value)} for name, value in {**more, **values}.items()]
+    ms.save_checkpoint(listed, str(path))
+    return values
+
+
+@pytest.mark.parametrize("head", ZOO_HEADS)
+def test_modelzoo_values_land_where_they_belong(tmp_path, head, capsys):
+    values = zoo_checkpoint(tmp_path / "checkpoint_bert-3_500.ckpt", head, ZOO_TRAINING)
+    run(tmp_path, tmp_path / "canonical", "mindspore-zoo", "canonical")
+    config, tensors = load_canonical(tmp_path / "canonical")
+    names = ZOO_ENCODER | ZOO_HEADS[head]
+    assert_same(tensors, {ours: values[name] for name, (ours, _) in names.items()})
+    wanted = EncoderConfig(
+        vocab_size=31, hidden_size=768, num_hidden_layers=2, num_attention_heads=12, intermediate_size=10,
+        max_position_embeddings=7, hidden_act="gelu_new", layer_norm_eps=1e-7,
+    )  # fmt: skip
+    assert config == wanted
+    report = capsys.readouterr().out
+    assert f"used: {len(names)} tensors" in report and f"unused: {len(ZOO_TRAINING)}" in report
+    assert "12 heads, the tanh gelu and epsilon 1e-7" in report
+    assert "activation gelu_new, layer norm epsilon 1e-07" in report
+    assert "global_step (counter)" in report and "adam_m.bert.bert.dense.bias (optimizer state)" in report
+    written = run(tmp_path / "canonical", tmp_path / "zoo", "canonical", "mindspore-zoo") / "model.ckpt"
+    theirs = ms.load_checkpoint(str(written))
+    assert_same({name: parameter.asnumpy() for name, parameter in theirs.items()}, values)
+
+
+def test_modelzoo_sizes_that_tell_no_heads_need_a_config(tmp_path):
+    source = tmp_path / "source"
+    start = write_checkpoint("mindspore-zoo", source, TINY, random_tensors())
+    (source / "config.json").unlink()
+    with pytest.raises(UserError, match=r"hidden size 24 .*--config"):
+        run(start, tmp_path / "x", "mindspore-zoo", "canonical")
+    settings = {name: value for name, value in TINY.to_dict().items() if name not in ("hidden_act", "layer_norm_eps")}
+    (tmp_path / "given.json").write_text(json.dumps(settings))
+    run(start, tmp_path / "y", "mindspore-zoo", "canonical", "--config", tmp_path / "given.json")
+    config, _ = load_canonical(tmp_path / "y")
+    assert (config.num_attention_heads, config.hidden_act, config.layer_norm_eps) == (4, "gelu_new", 1e-7)
+    (tmp_path / "given.json").write_text(json.dumps(TINY.to_dict()))
+    run(start, tmp_path / "z", "mindspore-zoo", "canonical", "--config", tmp_path / "given.json")
+    assert load_canonical(tmp_path / "z")[0] == TINY
+
+
+def test_modelzoo_heads_without_a_place_are_named(tmp_path, capsys):
+    zoo_checkpoint(
+        tmp_path / "classifier.ckpt", "squad", ["bert.dense_1.weight", "bert.dense_1.bias", "loss.transitions"]
+    )
+    with pytest.raises(UserError, match=r"3 not known:\n(.*\n)*.*bert\.dense_1\.weight"):
+        run(tmp_path / "classifier.ckpt", tmp_path / "x", "mindspore-zoo", "hf")
+    run(
+        tmp_path / "classifier.ckpt",
+        tmp_path / "x",
+        "mindspore-zoo",
+        "hf",
+        "--allow_unused",
+        "bert.dense_1.*",
+        "loss.*",
+    )
+    assert "loss.transitions (allowed)" in capsys.readouterr().out
+    assert (
+        BertForQuestionAnswering.from_pretrained(tmp_path / "x", output_loading_info=True)[1]["missing_keys"] == set()
+    )
+
+
+def test_a_bare_ckpt_of_ours_needs_its_config(tmp_path):
+    start = write_checkpoint("mindspore", tmp_path / "a", TINY, random_tensors())
+    config = (tmp_path / "a/config.json").rename(tmp_path / "c.json")
+    with pytest.raises(UserError, match=r"no config\.json beside it"):
+        load_any(start)
+    assert read_checkpoint(start, config_file=config).config == TINY
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_load_any_says_what_it_took_it_for(tmp_path, kind, capsys):
+    tensors = random_tensors(groups=("heads.span",))
+    file = write_checkpoint(kind, tmp_path, TINY, tensors)
+    for path in (tmp_path, file):
+        config, loaded = load_any(path)
+        assert config == TINY
+        assert_same(loaded, tensors)
+        said = capsys.readouterr().err
+        assert f"taken for {kind}\n" in said and "the source has no pooler" in said
+
+
+# ---- the command line
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "models.bert.migrate", *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+def test_command_line_ends_with_an_error_and_no_traceback(tmp_path):
+    save_canonical(tmp_path / "a", TINY, random_tensors())
+    done = command("--from", "canonical", "--to", "hf", tmp_path / "a", tmp_path / "b")
+    assert done.returncode == 0 and "written as hf" in done.stdout and not done.stderr
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a/lfs.bin").write_text("version https://git-lfs.github.com/spec/v1\n")
+    (tmp_path / "a/text.bin").write_text("hello, this is not a set of weights")
+    for flags, complaint in [
+        (("--from", "canonical", "--to", "hf", tmp_path / "a", tmp_path / "b"), "not an empty folder"),
+        (("--from", "hf", "--to", "canonical", tmp_path / "a", tmp_path / "c"), "these are canonical weights, not hf"),
+        (
+            ("--from", "mindspore", "--to", "hf", tmp_path / "a", tmp_path / "c"),
+            "no weights in this folder; looked for",
+        ),
+        (("--from", "hf", "--to", "hf", tmp_path / "empty", tmp_path / "c"), "pytorch_model.bin.index.json"),
+        (("--from", "hf", "--to", "hf", tmp_path / "none", tmp_path / "c"), "none: weights not found"),
+        (("--from", "hf", "--to", "hf", tmp_path / "a/lfs.bin", tmp_path / "c"), "git lfs pull"),
+        (("--from", "hf", "--to", "hf", tmp_path / "a/text.bin", tmp_path / "c"), "neither safetensors"),
+    ]:
+        failed = command(*flags)
+        assert failed.returncode == 2 and failed.stderr.startswith("error: "), failed.stderr
+        assert complaint in failed.stderr and "Traceback" not in failed.stderr
+    assert not (tmp_path / "c").exists()
+
+
+def test_dtype(tmp_path):
+    tensors = random_tensors()
+    save_canonical(tmp_path / "a", TINY, tensors)
+    run(tmp_path / "a", tmp_path / "half", "canonical", "mindspore", "--dtype", "float16")
+    half = read_checkpoint(tmp_path / "half").tensors
+    assert all(
+        np.array_equal(half[name], tensor.astype(np.float16), equal_nan=True) for name, tensor in tensors.items()
+    )
+    assert {tensor.dtype for tensor in half.values()} == {np.dtype(np.float16)}
+    run(tmp_path / "half", tmp_path / "full", "mindspore", "canonical", "--dtype", "float32")
+    _, full = load_canonical(tmp_path / "full")
+    assert all(np.array_equal(full[name], half[name], equal_nan=True) for name in full)
+    assert {tensor.dtype for tensor in full.values()} == {np.dtype(np.float32)}
+    save_canonical(tmp_path / "big", TINY, {**tensors, "pooler.bias": np.full(24, 7e4, np.float32)})
+    with pytest.raises(UserError, match=r"pooler\.bias: values beyond the range of float16"):
+        run(tmp_path / "big", tmp_path / "x", "canonical", "hf", "--dtype", "float16")
+
+
+def test_several_weights_in_a_folder_must_be_named(tmp_path):
+    zoo_checkpoint(tmp_path / "squad-1_10.ckpt", "squad")
+    zoo_checkpoint(tmp_path / "squad-2_10.ckpt", "squad")
+    with pytest.raises(UserError, match=r"several weights: squad-1_10\.ckpt, squad-2_10\.ckpt; name the file"):
+        load_any(tmp_path)
+    assert load_any(tmp_path / "squad-2_10.ckpt")[0].hidden_size == 768
+
+
+def test_going_to_the_modelzoo_warns_of_its_own_arithmetic(tmp_path, capsys):
+    save_canonical(tmp_path / "a", TINY, random_tensors())
+    run(tmp_path / "a", tmp_path / "b", "canonical", "mindspore-zoo")
+    assert "tanh gelu and epsilon 1e-7, whatever config.json says" in capsys.readouterr().out
+
+
+def test_chinese_half_precision_weights(tmp_path, shared_data):
+    source = shared_data / "weights/e5-small-zh"
+    run(source, tmp_path / "a", "hf", "mindspore")
+    run(tmp_path / "a", tmp_path / "b", "mindspore", "hf")
+    assert_same(load_file(tmp_path / "b/model.safetensors"), load_file(source / "model.safetensors"))
+
+
+def test_all_heads_at_once(tmp_path):
+    """No transformers class has them all; the file does, and no architecture is claimed."""
+    save_canonical(tmp_path / "a", TINY, random_tensors())
+    run(tmp_path / "a", tmp_path / "b", "canonical", "hf")
+    assert "architectures" not in json.loads((tmp_path / "b/config.json").read_text())
+    assert len(OPTIONAL_GROUPS) == 4 and "qa_outputs.bias" in load_file(tmp_path / "b/model.safetensors")
