@@ -6,8 +6,9 @@ Shapes: R rows, T tokens a row, S the most samples a row may hold.
 from mindspore import Tensor, ops
 from mindspore import dtype as mstype
 
-# Added to the logits of tokens that belong to another sample: exp() of it is exactly 0 in float32.
-OTHER_SAMPLE = -10000.0
+# Takes the place of the logits of other samples: exp() of it is 0 beside any logit, and it times the weight 0 of a
+# sample that does not exist is 0, which an infinity is not.
+LOWEST = -1e30
 
 
 def packed_span_loss(
@@ -26,17 +27,16 @@ def packed_span_loss(
     """
     samples = start_positions.shape[1]
     slots = ops.reshape(ops.arange(1, samples + 1, dtype=mstype.int32), (1, samples, 1))
-    own = ops.cast(ops.equal(ops.expand_dims(sequence_ids, 1), slots), mstype.float32)  # [R, S, T]
-    mask = (1.0 - own) * OTHER_SAMPLE
-    both = _cross_entropy(start_logits, mask, start_positions) + _cross_entropy(end_logits, mask, end_positions)
+    own = ops.equal(ops.expand_dims(sequence_ids, 1), slots)  # [R, S, T]
+    both = _cross_entropy(start_logits, own, start_positions) + _cross_entropy(end_logits, own, end_positions)
     count = ops.maximum(ops.sum(sample_weights), 1.0)
     return ops.sum(both * sample_weights) / (2.0 * count)
 
 
-def _cross_entropy(logits: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-    """[R, T], [R, S, T], [R, S] -> -log softmax at `positions`, [R, S]."""
+def _cross_entropy(logits: Tensor, own: Tensor, positions: Tensor) -> Tensor:
+    """[R, T], bool [R, S, T], [R, S] -> -log softmax at `positions` over the tokens that are `own`, [R, S]."""
     logits = ops.cast(logits, mstype.float32)
-    masked = ops.expand_dims(logits, 1) + mask  # [R, S, T]
+    masked = ops.where(own, ops.expand_dims(logits, 1), LOWEST)  # [R, S, T]
     largest = ops.stop_gradient(ops.amax(masked, -1, True))  # [R, S, 1]
     log_sum = ops.log(ops.sum(ops.exp(masked - largest), -1)) + ops.squeeze(largest, -1)
     return log_sum - ops.gather_elements(logits, 1, positions)
