@@ -1,0 +1,132 @@
+"""A run killed with SIGKILL and started again is, bit for bit, the run that was never killed."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data_tools.convert import SquadConversion, convert_squad
+from data_tools.features.span import SpanOptions
+from tests.tiny import write_squad, write_weights
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SAMPLE_STEPS = 18
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, minilm_dir) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("resume")
+    data = write_squad(folder / "tiny.json")
+    options = SpanOptions(max_seq_length=64, doc_stride=16)
+    features = folder / "train"
+    convert_squad(SquadConversion(data, minilm_dir / "vocab.txt", features, True, span=options, dataset_format="numpy"))
+    weights = write_weights(folder / "weights", minilm_dir / "vocab.txt")
+    return {"json": data, "features": features, "weights": weights}
+
+
+def command(inputs: dict[str, Path], run: Path, **changes: object) -> list[str]:
+    settings = {
+        "do_train": "true", "do_eval": "true", "epoch_num": 6, "train_batch_size": 3, "max_seq_length": 64,
+        "doc_stride": 16, "train_data_file_path": inputs["features"], "eval_json_path": inputs["json"],
+        "load_pretrain_checkpoint_path": inputs["weights"], "save_finetune_checkpoint_path": run,
+        "save_checkpoint_steps": 2, "eval_steps": 5, "eval_batch_size": 2, "optimizer.learning_rate": "1e-3",
+        **changes,
+    }  # fmt: skip
+    flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+    return [sys.executable, "-m", "models.bert.run_squad", *flags]
+
+
+def run_to_the_end(arguments: list[str]) -> str:
+    done = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def kill_behind_step(arguments: list[str], run: Path, step: int) -> None:
+    """Start the command and kill it without warning as soon as it has logged `step`."""
+    process = subprocess.Popen(arguments, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while process.poll() is None and last_step(run) < step:
+        assert time.monotonic() < deadline, "the run never got there"
+        time.sleep(0.005)
+    assert process.poll() is None, "the run ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def train_lines(run: Path) -> list[dict]:
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    entries = [json.loads(line) for line in lines if line.endswith("}")]
+    return [entry for entry in entries if entry["group"] == "train"]
+
+
+def last_step(run: Path) -> int:
+    return max((entry["step"] for entry in train_lines(run)), default=0)
+
+
+def record(run: Path) -> list[tuple]:
+    """What must be equal: everything a step gave but the time it took."""
+    return [tuple(value for name, value in entry.items() if name != "seconds") for entry in train_lines(run)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(inputs, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "uninterrupted"
+    run_to_the_end(command(inputs, run))
+    return run
+
+
+def assert_same_run(run: Path, reference: Path) -> None:
+    assert record(run) == record(reference)
+    for file in ("best/model.safetensors", "last/model.safetensors", "predictions.json", "squad.ckpt"):
+        assert (run / file).read_bytes() == (reference / file).read_bytes(), file
+    assert json.loads((run / "eval.json").read_text()) == json.loads((reference / "eval.json").read_text())
+
+
+def test_a_killed_run_goes_on_bit_for_bit(inputs, uninterrupted, tmp_path):
+    assert len(record(uninterrupted)) >= SAMPLE_STEPS
+    run = tmp_path / "killed"
+    for step in (1, 6, 11):
+        kill_behind_step(command(inputs, run), run, step)
+    assert "resuming" in run_to_the_end(command(inputs, run))
+    assert_same_run(run, uninterrupted)
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(inputs, uninterrupted, tmp_path):
+    run = tmp_path / "damaged"
+    kill_behind_step(command(inputs, run), run, 9)
+    newest = sorted((run / "checkpoints").glob("step-*/state.json"))[-1].parent
+    arrays = newest / "state.safetensors"
+    content = bytearray(arrays.read_bytes())
+    content[-100] ^= 1
+    arrays.write_bytes(content)
+    output = run_to_the_end(command(inputs, run))
+    assert f"{arrays}: damaged" in output
+    assert "the checkpoint before it is used" in output
+    assert_same_run(run, uninterrupted)
+
+
+def test_a_folder_that_holds_another_run_is_refused(inputs, uninterrupted):
+    changed = command(inputs, uninterrupted, **{"optimizer.weight_decay": 0.5, "seed": 9})
+    done = subprocess.run(changed, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 2
+    assert "holds another run" in done.stderr
+    assert "seed: 1 then, 9 now" in done.stderr
+    assert "'weight_decay': 0.5" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_starting_a_finished_run_again_changes_nothing(inputs, uninterrupted):
+    before = record(uninterrupted)
+    output = run_to_the_end(command(inputs, uninterrupted))
+    assert record(uninterrupted) == before
+    assert json.loads(output.splitlines()[-1]) == {
+        key: value
+        for key, value in json.loads((uninterrupted / "eval.json").read_text()).items()
+        if key in ("exact_match", "f1")
+    }
