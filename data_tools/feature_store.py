@@ -4,8 +4,6 @@ Shapes: N samples, B a batch of them, T tokens of a padded row. Samples are ragg
 `FeatureSet.padded` for those who want it and never stored in the numpy format.
 """
 
-import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,18 +109,6 @@ class FeatureSet:
             None if first.qas_ids is None else [qas_id for part in parts for qas_id in part.qas_ids or ()],
             info,
         )
-
-    def record_bytes(self) -> Iterator[bytes]:
-        """Each sample as one canonical byte string, for checksums that depend on no format, shard or chunk."""
-        token_columns = [self.tokens[name] for name in sorted(self.tokens)]
-        scalars = [np.asarray(self.scalars[name], "<i8") for name in sorted(self.scalars)]
-        scalar_rows = np.stack(scalars, axis=1) if scalars else np.zeros((len(self), 0), "<i8")
-        for index, (start, end) in enumerate(itertools.pairwise(self.starts.tolist())):
-            pieces = [(end - start).to_bytes(4, "little")]
-            pieces += [np.asarray(column[start:end], "<i4").tobytes() for column in token_columns]
-            pieces.append(scalar_rows[index].tobytes())
-            pieces.append(json.dumps("" if self.qas_ids is None else self.qas_ids[index]).encode())
-            yield b"".join(pieces)
 
 
 def starts_of(lengths: np.ndarray) -> np.ndarray:

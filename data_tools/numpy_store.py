@@ -1,6 +1,7 @@
 """The plain numpy format: one .npy per column and shard, ragged, memory-mappable; readable anywhere numpy is."""
 
 import json
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import IO
 
@@ -56,7 +57,7 @@ class NumpyWriter:
             if self._qas_ids is None:
                 self._qas_ids = self._path(QAS_IDS).open("w", encoding="utf-8", newline="\n")
             # JSON strings: an id may hold anything, line ends too.
-            self._qas_ids.writelines(json.dumps(qas_id) + "\n" for qas_id in features.qas_ids)
+            self._qas_ids.writelines(f"{encode_basestring_ascii(qas_id)}\n" for qas_id in features.qas_ids)
 
     def close(self) -> None:
         """Complete the files."""
@@ -93,7 +94,10 @@ def read_numpy(lengths_file: Path) -> FeatureSet:
         return found
 
     qas_ids_file = lengths_file.with_name(f"{stem}.{QAS_IDS}")
-    qas_ids = [json.loads(line) for line in read_text(qas_ids_file).splitlines()] if qas_ids_file.is_file() else None
+    qas_ids = None
+    if qas_ids_file.is_file():
+        # One parse of all lines is several times faster than one a line.
+        qas_ids = json.loads("[" + read_text(qas_ids_file).strip().replace("\n", ",") + "]")
     return FeatureSet(columns(TOKEN_NAMES, int(starts[-1])), starts, columns(SCALAR_NAMES, len(lengths)), qas_ids)
 
 

@@ -24,6 +24,28 @@ class ShardWriter(Protocol):
     def close(self) -> None: ...
 
 
+class ContentDigest:
+    """A checksum of samples that depends on no format and on no chunks: a running SHA-256 of each column's values."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, Any] = {}
+
+    def add(self, features: FeatureSet) -> None:
+        """Take up further samples."""
+        for name, values in [("length", features.lengths), *features.tokens.items(), *features.scalars.items()]:
+            self._column(name).update(np.ascontiguousarray(values, "<i8" if name == "unique_id" else "<i4").data)
+        if features.qas_ids is not None:
+            self._column("qas_id").update("".join(f"{qas_id}\0" for qas_id in features.qas_ids).encode())
+
+    def hexdigest(self) -> str:
+        """SHA-256 of all columns."""
+        lines = [f"{name} {digest.hexdigest()}\n" for name, digest in sorted(self._columns.items())]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def _column(self, name: str) -> Any:
+        return self._columns.setdefault(name, hashlib.sha256())
+
+
 class ShardedWriter:
     """Deals samples to `shards` writers like cards: sample i goes to shard i % shards.
 
@@ -35,8 +57,8 @@ class ShardedWriter:
         self._folder, self._format, self._row_length = folder, dataset_format, row_length
         self._first: FeatureSet | None = None
         self._writers = [_open_writer(dataset_format, folder, stem, row_length) for stem in stems]
-        self._digests = [hashlib.sha256() for _ in stems]
-        self._content = hashlib.sha256()
+        self._digests = [ContentDigest() for _ in stems]
+        self._content = ContentDigest()
         self._lengths: list[np.ndarray] = []
         self.count = 0
 
@@ -45,13 +67,13 @@ class ShardedWriter:
         shards = len(self._writers)
         if self._first is None and len(features):
             self._first = features.select([0])
-        for index, record in enumerate(features.record_bytes()):
-            self._content.update(record)
-            self._digests[(self.count + index) % shards].update(record)
-        for shard, writer in enumerate(self._writers):
+        self._content.add(features)
+        for shard, (writer, digest) in enumerate(zip(self._writers, self._digests, strict=True)):
             mine = np.arange((shard - self.count) % shards, len(features), shards)
             if len(mine):
-                writer.add(features if shards == 1 else features.select(mine))
+                part = features if shards == 1 else features.select(mine)
+                writer.add(part)
+                digest.add(part)
         self._lengths.append(features.lengths)
         self.count += len(features)
 
@@ -152,11 +174,10 @@ def _open_writer(dataset_format: str, folder: Path, stem: str, row_length: int) 
 
 
 def _verify(dataset_format: str, file: Path, count: int, digest: str) -> None:
-    found, read = hashlib.sha256(), 0
+    found, read = ContentDigest(), 0
     for part in iterate_shard(dataset_format, file):
         read += len(part)
-        for record in part.record_bytes():
-            found.update(record)
+        found.add(part)
     if read != count or found.hexdigest() != digest:
         raise UserError(
             f"{file.name}: what was read back ({read} features) is not what was written ({count}); "

@@ -108,12 +108,12 @@ class SpanFeaturizer:
         question_ids = iter(
             self._tokenizer.encode_ids([question.text.lstrip() for _, questions in kept for question in questions])
         )
-        rows = _Rows(self._tokenizer.cls_id, self._tokenizer.sep_id)
+        rows = _Rows(self._tokenizer.cls_id, self._tokenizer.sep_id, self._is_training)
         for (_, questions), encoding in zip(kept, contexts, strict=True):
             context = _Context(encoding.ids, encoding.offsets)
             for question in questions:
                 self._add(rows, question, next(question_ids), context)
-        return rows.finish(self._is_training, FIRST_UNIQUE_ID + self.counts["features"] - len(rows.qas_ids))
+        return rows.finish(FIRST_UNIQUE_ID + self.counts["features"] - len(rows.qas_ids))
 
     def _screen(self, paragraph: Paragraph) -> list[Question]:
         """The questions of a paragraph that can be used."""
@@ -187,15 +187,16 @@ class _Context:
 
         transformers' run_qa differs where an answer begins or ends with white space (it adds the word before).
         """
-        first = int(np.searchsorted(self.offset_end, start, side="right"))
-        last = int(np.searchsorted(self.offset_start, start + length, side="left")) - 1
+        first = int(self.offset_end.searchsorted(start, side="right"))
+        last = int(self.offset_start.searchsorted(start + length, side="left")) - 1
         return (first, last) if first <= last else None
 
 
 class _Rows:
     """Collects windows, then joins them at once."""
 
-    def __init__(self, cls_id: int, sep_id: int) -> None:
+    def __init__(self, cls_id: int, sep_id: int, is_training: bool) -> None:
+        self._is_training = is_training
         self._cls, self._sep, self._outside = (np.array([value], np.int32) for value in (cls_id, sep_id, -1))
         self._ids: list[np.ndarray] = []
         self._offsets: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
@@ -207,21 +208,22 @@ class _Rows:
         self, question: Question, prefix: np.ndarray, context: _Context, start: int, end: int, label: tuple[int, int]
     ) -> None:
         self._ids += (self._cls, prefix, self._sep, context.ids[start:end], self._sep)
-        no_offsets = np.full(len(prefix) + 2, -1, np.int32)
-        for parts, values in zip(self._offsets, (context.offset_start, context.offset_end), strict=True):
-            parts += (no_offsets, values[start:end], self._outside)
+        if not self._is_training:
+            no_offsets = np.full(len(prefix) + 2, -1, np.int32)
+            for parts, values in zip(self._offsets, (context.offset_start, context.offset_end), strict=True):
+                parts += (no_offsets, values[start:end], self._outside)
         self._segments.append((len(prefix) + 2, end - start + 1))
         self._labels.append((*label, question.is_impossible))
         self.qas_ids.append(question.qas_id)
 
-    def finish(self, is_training: bool, first_unique_id: int) -> FeatureSet:
+    def finish(self, first_unique_id: int) -> FeatureSet:
         segments = np.array(self._segments, np.int64).reshape(-1, 2)
         tokens = {
             "input_ids": _concatenate(self._ids),
             "token_type_ids": np.repeat(np.tile(np.array([0, 1], np.int32), len(segments)), segments.reshape(-1)),
         }
         scalars = {}
-        if is_training:
+        if self._is_training:
             labels = np.array(self._labels, np.int32).reshape(-1, 3)
             scalars |= {"start_position": labels[:, 0], "end_position": labels[:, 1], "is_impossible": labels[:, 2]}
         else:
