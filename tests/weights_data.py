@@ -1,9 +1,13 @@
-"""Small encoders with distinct random values, for the tests of weights."""
+"""Small encoders with distinct random values, and what the tests of weights do with them."""
+
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 
+from models.bert import migrate
 from models.common.encoder_config import EncoderConfig
+from models.common.weights.arrays import same_bits
 from models.common.weights.names import OPTIONAL_GROUPS, canonical_shapes
 
 TINY = EncoderConfig(
@@ -34,3 +38,15 @@ def random_tensors(
     bits = tensors["embeddings.word.weight"].view(kind)
     bits[0, :3] = pattern, 1 << (8 * kind().itemsize - 1), 1
     return tensors
+
+
+def run(source: Path, target: Path, from_format: str, to_format: str, *flags: object) -> Path:
+    """Run the migrate command in this process; returns `target`."""
+    migrate.main(["--from", from_format, "--to", to_format, str(source), str(target), *map(str, flags)])
+    return target
+
+
+def assert_same(tensors: dict, wanted: dict) -> None:
+    """Equal names, types, shapes and bits; arrays of numpy or torch."""
+    assert set(tensors) == set(wanted)
+    assert [name for name in wanted if not same_bits(np.asarray(tensors[name]), np.asarray(wanted[name]))] == []

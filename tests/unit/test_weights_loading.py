@@ -24,12 +24,12 @@ from tests.weights_data import DTYPES, TINY, random_tensors
 
 
 class TwoParameters(nn.Cell):
-    """A float32 weight [2, 3] and a float16 bias [2]."""
+    """A float32 weight [2, 3] and a bias [2] of another type."""
 
-    def __init__(self):
+    def __init__(self, bias_type=ms.float16):
         super().__init__()
         self.weight = ms.Parameter(ms.Tensor(np.zeros((2, 3), np.float32)), name="weight")
-        self.bias = ms.Parameter(ms.Tensor(np.full(2, 7, np.float16)), name="bias")
+        self.bias = ms.Parameter(ms.Tensor(np.full(2, 7, np.float32), bias_type), name="bias")
 
 
 def test_match_names_all_problems_at_once():
@@ -58,6 +58,14 @@ def test_load_into_sets_values_in_the_parameters_own_type():
     assert report.used == ["weight", "bias"]
     assert net.weight.dtype == ms.float32 and np.array_equal(net.weight.asnumpy(), weight)
     assert net.bias.dtype == ms.float16 and net.bias.asnumpy().tolist() == [1, 2]
+
+
+def test_load_into_and_from_bfloat16():
+    net = TwoParameters(ms.bfloat16)
+    weight = np.array([[1.5, -2, 3], [0, 1e-30, 1e30]], DTYPES["bfloat16"])
+    load_into(net, {"weight": weight, "bias": np.array([1 + 2**-7, 1 + 2**-12], np.float32)})
+    assert np.array_equal(net.weight.asnumpy(), weight.astype(np.float32))
+    assert net.bias.dtype == ms.bfloat16 and net.bias.float().asnumpy().tolist() == [1 + 2**-7, 1]
 
 
 def test_load_into_sets_all_or_nothing():

@@ -11,9 +11,11 @@ from models.common.encoder_config import EncoderConfig
 from models.common.weights.arrays import cast
 from models.common.weights.canonical import load_canonical, save_canonical, tensors_sha256
 from models.common.weights.matching import LoadReport, match
+from models.common.weights.mindspore_ckpt import TYPE_NAMES
 from models.common.weights.reading import Checkpoint, read_checkpoint
 
 if TYPE_CHECKING:
+    import mindspore
     from mindspore import nn
 
 __all__ = [
@@ -44,9 +46,12 @@ def load_into(
     parameters = net.parameters_dict()
     shapes = {name: parameter.shape for name, parameter in parameters.items()}
     report = match(shapes, tensors, allow_unused, allow_new, source=f"loading into {type(net).__name__}")
-    values = {
-        name: cast(name, tensors[name], mindspore.dtype_to_nptype(parameters[name].dtype)) for name in report.used
-    }
+    values = {name: cast(name, tensors[name], _numpy_type(parameters[name])) for name in report.used}
     for name, value in values.items():
-        parameters[name].set_data(mindspore.Tensor(value))
+        parameters[name].set_data(mindspore.Tensor(value, parameters[name].dtype))
     return report
+
+
+def _numpy_type(parameter: "mindspore.Parameter") -> str:
+    name = TYPE_NAMES[str(parameter.dtype)]
+    return "float32" if name == "bfloat16" else name  # MindSpore rounds to bfloat16 itself; numpy has no such type

@@ -36,14 +36,14 @@ class _Damaged(Exception):
 
 
 def read_ckpt(path: Path | str) -> dict[str, np.ndarray]:
-    """Name -> array, dtypes as in the file; tensors are views of the mapped file (copy-on-write).
+    """Name -> array, dtypes as in the file. Each tensor is copied once out of the mapped file.
 
     Text entries (`append_dict` of strings) come as numpy strings. A damaged file is a `UserError` that names it.
     """
     path = require_file(path, "weights")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty; copy it again")
-    content = memoryview(np.memmap(path, np.uint8, mode="c"))
+    content = memoryview(np.memmap(path, np.uint8, mode="r"))
     try:
         parts: dict[str, list] = {}
         for name, dims, type_name, data in _values(_without_crc(content)):
@@ -165,7 +165,7 @@ def _tensor(name: str, slices: list[tuple[list[int], str, memoryview]]) -> np.nd
         dims = []  # how old releases wrote a scalar
     if math.prod(dims) * dtype.itemsize != len(data):
         raise _Damaged(f"{name} has {len(data)} bytes where {tuple(dims)} of {type_name} is announced")
-    return np.frombuffer(data, dtype).reshape(dims)
+    return np.frombuffer(data, dtype).reshape(dims).copy()  # in the file it may lie at an odd address
 
 
 def _write_value(file: BinaryIO, name: str, tensor: np.ndarray, content: memoryview) -> None:

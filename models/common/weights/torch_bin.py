@@ -48,7 +48,7 @@ class _Refused(Exception):
 
 
 def read_torch(path: Path | str) -> dict[str, np.ndarray]:
-    """Name -> array of a state dict saved by `torch.save`, dtypes kept. Read-only views where the layout allows."""
+    """Name -> array of a state dict saved by `torch.save`, dtypes kept; read-only where no copy was needed."""
     path = require_file(path, "weights")
     try:
         with path.open("rb") as file:
@@ -144,7 +144,7 @@ class _Tensor:
             raise _Damaged(f"a tensor of size {self.size} reaches beyond its storage of {values.size} values")
         steps = [stride * values.itemsize for stride in self.stride]
         window = np.lib.stride_tricks.as_strided(values[self.offset :], self.size, steps, writeable=False)
-        return np.asarray(window, order="C")
+        return np.require(window, requirements=["C", "ALIGNED"])
 
 
 def _read_zip(file: BinaryIO) -> Any:
