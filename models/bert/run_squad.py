@@ -203,6 +203,7 @@ class Evaluation:
         self.contexts = read_contexts(config.eval_json_path)
         self.dataset = load_dataset(config.eval_json_path)
         self.answers: tuple[dict, dict] | None = None
+        self.seconds = 0.0
 
     def score(self, network: Any) -> dict[str, float]:
         """Predict all windows and score the answers, which are kept for `write`."""
@@ -215,12 +216,13 @@ class Evaluation:
         rng = np.random.default_rng(config.seed)
         order = rng.permutation(len(self.features)) if config.eval_data_shuffle else None
         logits = runtime.predict(self.features, order)
+        self.seconds = runtime.seconds
         self.answers = span.decode(self.features, logits, self.contexts, config.n_best_size, config.max_answer_length)
         return squad.evaluate(self.dataset, self.answers[0], config.eval_json_path)
 
     def write(self) -> dict[str, float]:
         """Write the last answers and their score into the run folder."""
-        return span.write_results(self.folder, *self.answers, self.dataset, self.config.eval_json_path)
+        return span.write_results(self.folder, *self.answers, self.dataset, self.config.eval_json_path, self.seconds)
 
     def score_and_write(self, network: Any) -> dict[str, float]:
         """Both in one."""

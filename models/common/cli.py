@@ -18,13 +18,17 @@ def run_main(main: Callable[[list[str] | None], int | None], argv: list[str] | N
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = USER_ERROR_EXIT_CODE
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        code = 130
     except BrokenPipeError:
         # The reader of a pipe went away (`... | head`); nothing is left to tell it, not even at interpreter exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
+    except OSError as error:
+        # A full disk, a missing permission: the system's own words name the file.
+        print(f"error: {error}", file=sys.stderr)
+        code = USER_ERROR_EXIT_CODE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
     sys.exit(code)
 
 

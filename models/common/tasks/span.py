@@ -118,17 +118,21 @@ def write_results(
     nbest: dict[str, list[dict[str, Any]]],
     dataset: dict[str, Any],
     source: str = "dataset",
+    seconds: float | None = None,
 ) -> dict[str, float | int]:
     """Score the answers and write predictions.json, nbest_predictions.json and eval.json into `folder`.
 
-    dataset: the parsed SQuAD file; source: what to call it in an error.
+    dataset: the parsed SQuAD file; source: what to call it in an error; seconds: what the model took for all windows.
 
-    Returns what eval.json holds: "exact_match" and "f1" in per cent (`models.common.metrics.squad`), "questions" and
-    "empty_answers", the number of questions for which no window had a span.
+    Returns what eval.json holds: "exact_match" and "f1" in per cent (`models.common.metrics.squad`), "questions",
+    "empty_answers", the number of questions for which no window had a span, and with `seconds` given
+    "questions_per_second".
     """
     scores: dict[str, float | int] = dict(squad.evaluate(dataset, predictions, source))
     scores["questions"] = len(predictions)
     scores["empty_answers"] = sum(not text for text in predictions.values())
+    if seconds is not None:
+        scores["questions_per_second"] = round(len(predictions) / seconds, 2)
     folder = Path(folder)
     write_json(folder / "predictions.json", predictions)
     write_json(folder / "nbest_predictions.json", nbest)
