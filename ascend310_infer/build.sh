@@ -3,7 +3,7 @@
 set -euo pipefail
 
 usage() {
-    cat <<'TEXT'
+  cat <<'TEXT'
 usage: bash ascend310_infer/build.sh [--tests] [--sanitize] [--build-dir DIR] [--jobs N]
 
 Builds `main` and prints its path.
@@ -26,8 +26,8 @@ TEXT
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
 die() {
-    echo "error: $*" >&2
-    exit 2
+  echo "error: $*" >&2
+  exit 2
 }
 
 # --- MindSpore Lite -------------------------------------------------------------------------------------------------
@@ -37,45 +37,45 @@ SDK_WHEEL="mindspore_lite-${SDK_VERSION}-cp37-cp37m-manylinux1_x86_64.whl"
 SDK_SHA256=199cd0605cc985b88eddb273db9dfe9000a585ba10ca2292b6b36ebfff07b3ec
 
 find_python() {
-    if [[ -n "${PYTHON:-}" ]]; then
-        echo "$PYTHON"
-    elif [[ -x "$here/../.venv/bin/python" ]]; then
-        echo "$here/../.venv/bin/python"
-    else
-        command -v python3 || die "python3 is needed to fetch MindSpore Lite; install it or set MS_LITE_HOME"
-    fi
+  if [[ -n "${PYTHON:-}" ]]; then
+    echo "$PYTHON"
+  elif [[ -x "$here/../.venv/bin/python" ]]; then
+    echo "$here/../.venv/bin/python"
+  else
+    command -v python3 || die "python3 is needed to fetch MindSpore Lite; install it or set MS_LITE_HOME"
+  fi
 }
 
 # Prints the folder of the SDK, fetched when the cache does not have it. The wheel is tagged for CPython 3.7 but holds
 # the C++ headers and libraries; it is unpacked, not installed. Of its 630 MB only what the CPU and the Ascend plugin
 # need is kept.
 fetch_sdk() {
-    local cache="${XDG_CACHE_HOME:-${HOME:?is unset, set XDG_CACHE_HOME}/.cache}/encoder-zoo"
-    local sdk="$cache/mindspore-lite-$SDK_VERSION"
-    if [[ ! -d "$sdk" ]]; then
-        [[ "$(uname -s)-$(uname -m)" == Linux-x86_64 ]] ||
-            die "the SDK on the package index is for Linux on x86_64; set MS_LITE_HOME to a package for $(uname -m)"
-        mkdir -p "$cache"
-        local python
-        python="$(find_python)"
-        staging="$(mktemp -d "$cache/.fetch.XXXXXX")"
-        trap 'rm -rf "$staging"' EXIT
-        echo "fetching MindSpore Lite $SDK_VERSION (169 MB) to $sdk" >&2
-        "$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.7 --implementation cp \
-            --abi cp37m --platform manylinux1_x86_64 -d "$staging" "mindspore-lite==$SDK_VERSION" >&2 ||
-            die "pip could not fetch mindspore-lite==$SDK_VERSION; check the network, or set MS_LITE_HOME"
-        echo "$SDK_SHA256  $staging/$SDK_WHEEL" | sha256sum --check --quiet >&2 ||
-            die "the fetched $SDK_WHEEL is not the expected file (SHA-256 differs); nothing was installed"
-        unpack_sdk "$python" "$staging"
-        # Another build may have been faster; its copy is as good.
-        mv -T "$staging/sdk" "$sdk" 2>/dev/null || [[ -d "$sdk" ]] || die "$sdk cannot be created"
-        rm -rf "$staging"
-    fi
-    echo "$sdk"
+  local cache="${XDG_CACHE_HOME:-${HOME:?is unset, set XDG_CACHE_HOME}/.cache}/encoder-zoo"
+  local sdk="$cache/mindspore-lite-$SDK_VERSION"
+  if [[ ! -d "$sdk" ]]; then
+    [[ "$(uname -s)-$(uname -m)" == Linux-x86_64 ]] ||
+      die "the SDK on the package index is for Linux on x86_64; set MS_LITE_HOME to a package for $(uname -m)"
+    mkdir -p "$cache"
+    local python
+    python="$(find_python)"
+    staging="$(mktemp -d "$cache/.fetch.XXXXXX")"
+    trap 'rm -rf "$staging"' EXIT
+    echo "fetching MindSpore Lite $SDK_VERSION (169 MB) to $sdk" >&2
+    "$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.7 --implementation cp \
+      --abi cp37m --platform manylinux1_x86_64 -d "$staging" "mindspore-lite==$SDK_VERSION" >&2 ||
+      die "pip could not fetch mindspore-lite==$SDK_VERSION; check the network, or set MS_LITE_HOME"
+    echo "$SDK_SHA256  $staging/$SDK_WHEEL" | sha256sum --check --quiet >&2 ||
+      die "the fetched $SDK_WHEEL is not the expected file (SHA-256 differs); nothing was installed"
+    unpack_sdk "$python" "$staging"
+    # Another build may have been faster; its copy is as good.
+    mv -T "$staging/sdk" "$sdk" 2>/dev/null || [[ -d "$sdk" ]] || die "$sdk cannot be created"
+    rm -rf "$staging"
+  fi
+  echo "$sdk"
 }
 
 unpack_sdk() {
-    "$1" - "$2" "$SDK_WHEEL" <<'PYTHON' || die "the wheel could not be unpacked; is the disk full?"
+  "$1" - "$2" "$SDK_WHEEL" <<'PYTHON' || die "the wheel could not be unpacked; is the disk full?"
 import sys
 import zipfile
 from pathlib import Path
@@ -99,73 +99,73 @@ PYTHON
 
 # Prints the cmake settings that say where MindSpore Lite is.
 lite_settings() {
-    local home="${MS_LITE_HOME:-}" include="" library=""
-    if [[ -z "$home" ]]; then
-        home="$(fetch_sdk)"
+  local home="${MS_LITE_HOME:-}" include="" library=""
+  if [[ -z "$home" ]]; then
+    home="$(fetch_sdk)"
+  fi
+  for candidate in "$home/runtime" "$home"; do
+    if [[ -f "$candidate/include/api/model.h" ]]; then
+      include="$candidate"
+      break
     fi
-    for candidate in "$home/runtime" "$home"; do
-        if [[ -f "$candidate/include/api/model.h" ]]; then
-            include="$candidate"
-            break
-        fi
-    done
-    for candidate in "$home"/runtime/lib/libmindspore-lite.so "$home"/lib/libmindspore-lite.so \
-        "$home"/lib/libmindspore-extendrt_python.so; do
-        if [[ -f "$candidate" ]]; then
-            library="$candidate"
-            break
-        fi
-    done
-    [[ -n "$include" && -n "$library" ]] ||
-        die "MS_LITE_HOME=$home: include/api/model.h or libmindspore-lite.so is not below it (nor below runtime/)"
-    # A package keeps third-party libraries in folders of their own.
-    local folders
-    folders="$(find -L "$(cd "$home" && pwd)" -name '*.so*' -printf '%h\n' | sort -u | paste -sd ';')"
-    printf '%s\n' "-DMS_LITE_INCLUDE=$(realpath "$include")" "-DMS_LITE_LIB=$(cd "$(dirname "$library")" && pwd)/$(
-        basename "$library")" "-DMS_LITE_RPATH=$folders"
+  done
+  for candidate in "$home"/runtime/lib/libmindspore-lite.so "$home"/lib/libmindspore-lite.so \
+    "$home"/lib/libmindspore-extendrt_python.so; do
+    if [[ -f "$candidate" ]]; then
+      library="$candidate"
+      break
+    fi
+  done
+  [[ -n "$include" && -n "$library" ]] ||
+    die "MS_LITE_HOME=$home: include/api/model.h or libmindspore-lite.so is not below it (nor below runtime/)"
+  # A package keeps third-party libraries in folders of their own.
+  local folders
+  folders="$(find -L "$(cd "$home" && pwd)" -name '*.so*' -printf '%h\n' | sort -u | paste -sd ';')"
+  printf '%s\n' "-DMS_LITE_INCLUDE=$(realpath "$include")" "-DMS_LITE_LIB=$(cd "$(dirname "$library")" && pwd)/$(
+    basename "$library")" "-DMS_LITE_RPATH=$folders"
 }
 
 # --- the build ------------------------------------------------------------------------------------------------------
 
 build_dir="" jobs="$(nproc)" tests=OFF sanitize=OFF
 while (($#)); do
-    case "$1" in
-        --help | -h) usage && exit 0 ;;
-        --tests) tests=ON ;;
-        --sanitize) sanitize=ON ;;
-        --build-dir | --jobs)
-            (($# > 1)) || die "$1 needs a value"
-            if [[ "$1" == --jobs ]]; then jobs="$2"; else build_dir="$2"; fi
-            shift
-            ;;
-        *) die "unknown argument $1 (--help lists them)" ;;
-    esac
-    shift
+  case "$1" in
+    --help | -h) usage && exit 0 ;;
+    --tests) tests=ON ;;
+    --sanitize) sanitize=ON ;;
+    --build-dir | --jobs)
+      (($# > 1)) || die "$1 needs a value"
+      if [[ "$1" == --jobs ]]; then jobs="$2"; else build_dir="$2"; fi
+      shift
+      ;;
+    *) die "unknown argument $1 (--help lists them)" ;;
+  esac
+  shift
 done
 [[ "$jobs" =~ ^[1-9][0-9]*$ ]] || die "--jobs: $jobs is not a number"
 for tool in cmake "${CXX:-c++}"; do
-    command -v "$tool" >/dev/null || die "$tool is not installed (Debian: apt-get install cmake g++ make)"
+  command -v "$tool" >/dev/null || die "$tool is not installed (Debian: apt-get install cmake g++ make)"
 done
 
 if [[ "$sanitize" == ON ]]; then
-    build_dir="${build_dir:-$here/build/sanitize}"
-    settings=(-DSANITIZE=ON -DBUILD_MAIN=OFF -DBUILD_TESTS=ON)
+  build_dir="${build_dir:-$here/build/sanitize}"
+  settings=(-DSANITIZE=ON -DBUILD_MAIN=OFF -DBUILD_TESTS=ON)
 else
-    build_dir="${build_dir:-$here/build}"
-    lite="$(lite_settings)"
-    mapfile -t settings <<<"$lite"
-    settings+=(-DSANITIZE=OFF -DBUILD_MAIN=ON "-DBUILD_TESTS=$tests")
+  build_dir="${build_dir:-$here/build}"
+  lite="$(lite_settings)"
+  mapfile -t settings <<<"$lite"
+  settings+=(-DSANITIZE=OFF -DBUILD_MAIN=ON "-DBUILD_TESTS=$tests")
 fi
 mkdir -p "$build_dir"
 # Two builds in one folder would damage each other.
 exec 9>"$build_dir/.lock"
 if command -v flock >/dev/null; then flock 9; fi
 cmake -S "$here" -B "$build_dir" "${settings[@]}" >"$build_dir/configure.log" 2>&1 ||
-    { cat "$build_dir/configure.log" >&2 && die "cmake could not configure the build"; }
+  { cat "$build_dir/configure.log" >&2 && die "cmake could not configure the build"; }
 cmake --build "$build_dir" --parallel "$jobs" >"$build_dir/build.log" 2>&1 ||
-    { cat "$build_dir/build.log" >&2 && die "the build failed"; }
+  { cat "$build_dir/build.log" >&2 && die "the build failed"; }
 if [[ "$sanitize" == OFF ]]; then
-    echo "$build_dir/main"
+  echo "$build_dir/main"
 else
-    echo "$build_dir/tests"
+  echo "$build_dir/tests"
 fi

@@ -1,0 +1,110 @@
+"""The folders between preprocess, the C++ program and postprocess (the originals' layout). Needs no framework.
+
+    <data>/00_data/<task>_bs1_<index>.bin, 01_data/...     one file per sample and input, int32, padded with 0
+    <results>/<task>_bs1_<index>_<k>.bin                   output k in the manifest's order, float32
+
+Shapes: N samples, T tokens of a padded sample. All values are little-endian.
+"""
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from models.common.errors import UserError
+from models.common.export.manifest import PER_TOKEN, GraphOutput, Manifest, check_samples
+from models.common.progress import Progress
+
+CHUNK_SAMPLES = 512  # bounds the memory of the padded arrays
+
+
+class PaddedSamples(Protocol):
+    """What writing needs of a feature set."""
+
+    def __len__(self) -> int: ...
+    def padded(self, indices: Sequence[int] | np.ndarray, row_length: int) -> dict[str, np.ndarray]: ...
+
+
+def task_setting(manifest: Manifest, name: str) -> int:
+    """A whole number among the manifest's settings of the task; a `UserError` when it is missing or something else."""
+    value = manifest.task.get(name)
+    if type(value) is not int:
+        raise UserError(f"manifest, task.{name}: expected a whole number, got {value!r}; export the model again")
+    return value
+
+
+def write_samples(manifest: Manifest, samples: PaddedSamples, folder: Path | str) -> None:
+    """Write every sample input of the manifest for all samples into its folder below `folder`.
+
+    What a former run wrote there is removed first: a run that is interrupted leaves folders missing, never mixed.
+    Raises `UserError` when the samples do not match the manifest or a folder holds other files.
+    """
+    folder, task = Path(folder), manifest.task["name"]
+    targets = {sample.name: folder / sample.folder for sample in manifest.sample_inputs}
+    for target in targets.values():
+        _remove_old(target, rf"{re.escape(task)}_bs1_\d+\.bin")
+    staging = {name: target.with_name(f".{target.name}.partial") for name, target in targets.items()}
+    for path in staging.values():
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+    length = manifest.sample_inputs[0].shape[0]
+    with Progress("write samples", len(samples), "samples") as progress:
+        for first in range(0, len(samples), CHUNK_SAMPLES):
+            indices = np.arange(first, min(first + CHUNK_SAMPLES, len(samples)))
+            padded = samples.padded(indices, length)
+            arrays = {name: padded[name] for name in targets if name in padded}
+            check_samples(manifest, arrays)
+            for name, array in arrays.items():
+                for index, row in zip(indices, np.ascontiguousarray(array, "<i4"), strict=True):
+                    (staging[name] / f"{task}_bs1_{index}.bin").write_bytes(row)
+            progress.update(len(indices))
+    for name, target in targets.items():
+        staging[name].rename(target)
+
+
+def read_results(manifest: Manifest, folder: Path | str, count: int) -> dict[str, np.ndarray]:
+    """Read what the C++ program wrote: output name -> float32 [N, T, ...] (per sample: [N, ...]).
+
+    Raises `UserError` unless exactly the results of `count` samples are there, each of the manifest's size.
+    """
+    folder, task = Path(folder), manifest.task["name"]
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; run the inference first")
+    wanted = {f"{task}_bs1_{index}_{k}.bin" for index in range(count) for k in range(len(manifest.outputs))}
+    found = {path.name for path in folder.iterdir()}
+    if found != wanted:
+        examples = sorted(found ^ wanted)[:3]
+        raise UserError(
+            f"{folder}: {len(found)} result files, {len(wanted)} expected ({count} samples, {len(manifest.outputs)} "
+            f"outputs), for example {', '.join(examples)}; run preprocess and inference again on the same data"
+        )
+    return {
+        output.name: np.stack([_read(folder / f"{task}_bs1_{i}_{k}.bin", shape) for i in range(count)])
+        for k, output in enumerate(manifest.outputs)
+        for shape in [_sample_shape(manifest, output)]
+    }
+
+
+def _sample_shape(manifest: Manifest, output: GraphOutput) -> tuple[int, ...]:
+    if output.per == PER_TOKEN:
+        return (manifest.sample_inputs[0].shape[0], *output.shape[2:])
+    return output.shape[2:] if manifest.packing else output.shape[1:]
+
+
+def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    values = np.fromfile(path, "<f4")
+    if values.nbytes != path.stat().st_size or values.size != int(np.prod(shape)):
+        raise UserError(f"{path}: has {path.stat().st_size} bytes, float32 {list(shape)} expected; run inference again")
+    return values.reshape(shape)
+
+
+def _remove_old(folder: Path, pattern: str) -> None:
+    if not folder.exists():
+        return
+    foreign = [path for path in folder.iterdir() if not re.fullmatch(pattern, path.name)] if folder.is_dir() else []
+    if foreign or not folder.is_dir():
+        raise UserError(f"{(foreign or [folder])[0]}: is no file of preprocess; choose another --result_path")
+    shutil.rmtree(folder)

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Offline inference from raw questions to F1: preprocess, build, run the C++ program, postprocess.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: bash scripts/run_infer_310.sh [MINDIR_PATH] [DATA_FILE_PATH] [NEED_PREPROCESS] [DEVICE_TARGET] [DEVICE_ID]
+
+  MINDIR_PATH      the exported model: its folder, or the .mindir with manifest.json and vocab.txt beside it
+  DATA_FILE_PATH   questions and answers in SQuAD's JSON layout, for example dev-v1.1.json
+  NEED_PREPROCESS  y: write the samples to ./preprocess_Result; n: they are there from a former run
+  DEVICE_TARGET    CPU (default) or Ascend
+  DEVICE_ID        default 0
+
+Everything is written to the current folder: preprocess_Result/, result_Files/, time_Result/, predictions.json,
+nbest_predictions.json, eval.json, and the logs preprocess.log, infer.log and acc.log, which holds exact_match and f1.
+The exit code is that of the step that failed; ascend310_infer/README.md lists those of the C++ program.
+MS_LITE_HOME: see ascend310_infer/build.sh --help.
+TEXT
+}
+
+if [[ "${1:-}" == "--help" || "${1:-}" == "-h" ]]; then
+  usage
+  exit 0
+fi
+if [[ $# -lt 3 || $# -gt 5 ]]; then
+  usage >&2
+  exit 2
+fi
+
+fail() {
+  echo "error: $*" >&2
+  exit 2
+}
+
+# step LOG COMMAND...: standard output goes to the terminal and to LOG; when the command fails, so does the script,
+# with the command's exit code and not with that of tee.
+step() {
+  local log="$1" code=0
+  shift
+  "$@" | tee "$log" || code=$?
+  if ((code != 0)); then
+    echo "error: step failed with exit code $code, see $log" >&2
+    exit "$code"
+  fi
+}
+
+with_errors() {
+  "$@" 2>&1
+}
+
+[[ -e "$1" ]] || fail "$1: no such model"
+[[ -f "$2" ]] || fail "$2: no such data file"
+[[ "$3" == y || "$3" == n ]] || fail "NEED_PREPROCESS must be y or n, got $3"
+device="${4:-CPU}"
+[[ "$device" == CPU || "$device" == Ascend ]] || fail "DEVICE_TARGET must be CPU or Ascend, got $device"
+device_id="${5:-0}"
+[[ "$device_id" =~ ^[0-9]+$ ]] || fail "DEVICE_ID must be a number, got $device_id"
+
+project="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+model="$1" data="$2"
+manifest="$model"
+[[ -d "$model" ]] || manifest="$(dirname "$model")"
+python="$project/.venv/bin/python"
+[[ -x "$python" ]] || python="${PYTHON:-python3}"
+export PYTHONPATH="$project${PYTHONPATH:+:$PYTHONPATH}"
+
+# A score of a former run must not stand there after a failure.
+rm -f acc.log
+if [[ "$3" == y ]]; then
+  step preprocess.log with_errors "$python" -m models.bert.preprocess --manifest "$manifest" \
+    --eval_json_path "$data" --result_path preprocess_Result
+fi
+main="$(bash "$project/ascend310_infer/build.sh")"
+step infer.log with_errors "$main" --mindir_path "$model" --input_dir preprocess_Result --output_dir . \
+  --device_type "$device" --device_id "$device_id"
+step acc.log "$python" -m models.bert.postprocess --manifest "$manifest" --eval_json_path "$data" \
+  --preprocess_path preprocess_Result --result_path result_Files --output_dir .
