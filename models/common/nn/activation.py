@@ -1,8 +1,10 @@
 """Feed-forward activations by the name that Hugging Face's config.json gives them."""
 
 from mindspore import Tensor, nn, ops
+from mindspore import dtype as mstype
 
 from models.common.encoder_config import ACTIVATIONS
+from models.common.nn.kernels.operators import Kernels
 
 
 class Gelu(nn.Cell):
@@ -11,9 +13,16 @@ class Gelu(nn.Cell):
     def __init__(self, approximate: str) -> None:
         super().__init__()
         self.approximate = approximate
+        self.kernel = None
+
+    def use_kernels(self, kernels: Kernels) -> None:
+        """Compute float32 with the fused CPU kernel: MindSpore's own gelu takes ten times as long."""
+        self.kernel = kernels.gelu(tanh_form=self.approximate == "tanh")
 
     def construct(self, x: Tensor) -> Tensor:
         """[...] float -> [...] of the same dtype."""
+        if self.kernel is not None and x.dtype == mstype.float32:
+            return self.kernel(x)
         return ops.gelu(x, approximate=self.approximate)
 
 

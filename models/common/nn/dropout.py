@@ -19,6 +19,8 @@ masks of two keys from being permutations of each other.
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from models.common.nn.kernels.operators import Kernels
+
 GOLDEN = 0x9E3779B9  # 2^32 / golden ratio: any constant that is not a likely seed would do
 
 
@@ -67,13 +69,23 @@ class Dropout(nn.Cell):
         super().__init__()
         if not 0.0 <= rate < 1.0:
             raise ValueError(f"dropout rate must lie in [0, 1), got {rate}")
+        threshold = round(rate * 2**31)
         self.rate = rate
         self.stream = stream
-        self.threshold = Tensor(round(rate * 2**31), mstype.int32)
+        self.threshold = Tensor(threshold, mstype.int32)
+        self.scale = 1.0 / (1.0 - threshold / 2**31)
+        self.site = Tensor([stream, threshold], mstype.int32)
+        self.kernel = None
+
+    def use_kernels(self, kernels: Kernels) -> None:
+        """Compute float32 with the fused CPU kernel."""
+        self.kernel = kernels.dropout()
 
     def construct(self, x: Tensor, key: Tensor | None = None) -> Tensor:
         """x [...] float and key int32 [2] = (seed, step) -> [...]."""
         if key is None or self.rate == 0.0:
             return x
+        if self.kernel is not None and x.dtype == mstype.float32:
+            return self.kernel(x, key, self.site)
         keep = keep_mask(x.shape, key, self.stream, self.threshold)
-        return ops.select(keep, x * (1.0 / (1.0 - self.rate)), ops.zeros_like(x))
+        return ops.select(keep, x * self.scale, ops.zeros_like(x))
