@@ -4,11 +4,12 @@ Example { Features features = 1 }, Features { map<string, Feature> feature = 1 }
 FloatList float_list = 2 | Int64List int64_list = 3 }, each list { repeated value = 1 }, integers packed.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
+VARINT, LENGTH_DELIMITED = 0, 2
 BYTES_LIST, FLOAT_LIST, INT64_LIST = 1, 2, 3
 MAX_VARINT_BYTES = 10
 
@@ -36,11 +37,11 @@ def decode_examples(records: Sequence[bytes]) -> tuple[dict[str, list[np.ndarray
     texts: dict[str, list[list[bytes]]] = {}
     for record in records:
         for name, kind, payload in _features(record):
-            values = [value for number, _, value in _fields(payload) if number == 1]
+            values = [value for number, value in _fields(payload) if number == 1] if kind != FLOAT_LIST else []
             if kind == BYTES_LIST:
                 texts.setdefault(name, []).append(values)
             elif kind == INT64_LIST:
-                # Packed values come as bytes, unpacked ones as single varints, which are bytes here too.
+                # Packed values come as one piece of bytes, unpacked ones as a varint each, which are bytes here too.
                 integers.setdefault(name, []).append(b"".join(values))
     for name, column in [*integers.items(), *texts.items()]:
         if len(column) != len(records):
@@ -104,45 +105,49 @@ def _decode_varints(columns: list[bytes]) -> list[np.ndarray]:
     for index in range(int(sizes.max(initial=0))):
         rows = np.flatnonzero(sizes > index)
         values[rows] |= (encoded[starts[rows] + index] & 0x7F).astype(np.uint64) << np.uint64(7 * index)
-    return np.split(values.view(np.int64), np.searchsorted(ends, borders[:-1], side="left"))
+    cuts = [0, *np.searchsorted(ends, borders, side="left").tolist()]
+    return [values.view(np.int64)[start:end] for start, end in itertools.pairwise(cuts)]
 
 
 def _features(record: bytes) -> Iterator[tuple[str, int, bytes]]:
     """(name, kind of list, list) of each feature of an Example."""
-    for _, _, features in _fields(record, 1):
-        for _, _, entry in _fields(features, 1):
-            parts = {number: value for number, _, value in _fields(entry)}
-            for kind, _, payload in _fields(parts.get(2, b"")):
-                try:
-                    yield parts.get(1, b"").decode(), kind, payload
-                except UnicodeDecodeError:
-                    raise ProtoError("a feature name is not UTF-8") from None
+    for _, features in _fields(record):
+        for _, entry in _fields(features):
+            parts = dict(_fields(entry))
+            try:
+                name = parts.get(1, b"").decode()
+            except UnicodeDecodeError:
+                raise ProtoError("a feature name is not UTF-8") from None
+            for kind, payload in _fields(parts.get(2, b"")):
+                yield name, kind, payload
 
 
-def _fields(data: bytes, only: int | None = None) -> Iterator[tuple[int, int, bytes]]:
-    """(field number, wire type, raw bytes of the value) of each field of a message."""
-    position, size = 0, len(data)
+def _fields(data: bytes) -> list[tuple[int, bytes]]:
+    """(field number, raw bytes of the value) of each field of a message."""
+    fields, position, size = [], 0, len(data)
     while position < size:
-        tag, position = _varint(data, position)
-        number, wire_type = tag >> 3, tag & 7
+        tag = data[position]
+        position += 1
+        wire_type = tag & 7
+        if tag >= 0x80:
+            raise ProtoError("a field number of 16 or more occurs in no Example")
         if wire_type == LENGTH_DELIMITED:
             length, start = _varint(data, position)
             position = start + length
         elif wire_type == VARINT:
             start = position
             _, position = _varint(data, position)
-        elif wire_type in (FIXED64, FIXED32):
-            start = position
-            position += 8 if wire_type == FIXED64 else 4
         else:
-            raise ProtoError(f"wire type {wire_type} is unknown")
+            raise ProtoError(f"wire type {wire_type} occurs in no Example")
         if position > size:
             raise ProtoError("a field is longer than its message")
-        if only is None or number == only:
-            yield number, wire_type, data[start:position]
+        fields.append((tag >> 3, data[start:position]))
+    return fields
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
+    if position < len(data) and data[position] < 0x80:  # most are of one byte
+        return data[position], position + 1
     value = shift = 0
     while position < len(data) and shift < 7 * MAX_VARINT_BYTES:
         byte = data[position]

@@ -3,6 +3,7 @@
 import codecs
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ BLOCK_BYTES = 1 << 20
 MAX_PIECE_CHARACTERS = 1 << 26
 # A decoder that hits the end of the buffer complains at most this far before it ("-Infinity", "\\u12", "tru").
 CUT_MARGIN = 16
+LITERALS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
+CUT_NUMBER = re.compile("[.eE][-+]?")  # what is left of "1." or "1e-" behind the 1
 WHITE_SPACE = " \t\n\r"
 
 
@@ -64,7 +67,10 @@ class JsonStream:
         if self._skip_closing("}"):
             return
         while True:
-            if self.peek() != '"':
+            found = self.peek()
+            if not found:
+                self._fail_truncated()
+            if found != '"':
                 self.fail("expected a key in double quotes")
             key = self.value()
             self._take(":", '":" after a key')
@@ -90,8 +96,9 @@ class JsonStream:
         while True:
             try:
                 value, end = self._json.raw_decode(self._buffer, self._position)
-                # A number that touches the end of the buffer may have further digits.
-                if end < len(self._buffer) or not self._fill():
+                if not self._may_go_on(value, end) or not self._fill():
+                    if CUT_NUMBER.fullmatch(self._buffer, end):
+                        self._fail_truncated()
                     self._position = end
                     return value
             except json.JSONDecodeError as error:
@@ -119,8 +126,17 @@ class JsonStream:
         column = position - (newline if newline >= 0 else self._line_start - 1)
         raise UserError(f"{self.path}, line {line}, column {column}: not valid JSON ({problem}); repair the file")
 
+    def _may_go_on(self, value: Any, end: int) -> bool:
+        """Whether the value, a number, is cut by the end of the buffer: "1" may become "12", "1e" "1e5"."""
+        if type(value) not in (int, float) or len(self._buffer) - end > CUT_MARGIN:
+            return False
+        return self._buffer[end : end + 1] in ("", ".", "e", "E")
+
     def _fail_at_end(self, error: json.JSONDecodeError) -> None:
-        if error.msg.startswith("Unterminated string") or error.pos >= len(self._buffer.rstrip()):
+        rest = self._buffer[error.pos :].rstrip()
+        cut_escape = error.msg.startswith("Invalid \\") and '"' not in rest
+        cut_word = any(word.startswith(rest) for word in LITERALS) or CUT_NUMBER.fullmatch(rest)
+        if error.msg.startswith("Unterminated string") or cut_escape or cut_word:
             self._fail_truncated()
         self.fail(error.msg, error.pos)
 

@@ -1,0 +1,103 @@
+"""The tokenizer against Google's published Python tokenizer, on real and on random text."""
+
+import random
+import unicodedata
+
+import pytest
+from transformers import BertTokenizer
+
+from benchmarks.google_squad import GoogleTokenizer
+from data_tools.readers.squad import SquadReader
+from data_tools.tokenization import WordPieceTokenizer, read_vocab
+from models.common.errors import UserError
+
+VOCABULARIES = {"bert_uncased_vocab.txt": True, "bert_cased_vocab.txt": False, "bert_chinese_vocab.txt": True}
+DATA = {
+    "bert_uncased_vocab.txt": "squad/dev-half-v1.1.json",
+    "bert_cased_vocab.txt": "squad/dev-half-v1.1.json",
+    "bert_chinese_vocab.txt": "cmrc2018/trial.json",
+}
+# Assigned long ago, so that Python's and Rust's Unicode tables agree. Not the capital sigma: Python's lower() looks at
+# its neighbours (final sigma), Rust's works character by character.
+RANGES = [(0x20, 0x7E), (0xA0, 0x17F), (0x391, 0x3A1), (0x3B1, 0x3C9), (0x400, 0x45F), (0x5D0, 0x5EA), (0x620, 0x64A),
+          (0x300, 0x33F), (0x2010, 0x2027), (0x3001, 0x3011), (0x4E00, 0x4FFF), (0xAC00, 0xACFF), (0xFF01, 0xFF5E),
+          (0x1F600, 0x1F64F), (0x20000, 0x200FF), (0x0, 0x1F), (0x200B, 0x200F)]  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=sorted(VOCABULARIES))
+def pair(request, shared_data):
+    """Our tokenizer and Google's, for each vocabulary."""
+    path, lower_case = shared_data / "vocab" / request.param, VOCABULARIES[request.param]
+    return WordPieceTokenizer(path, lower_case), GoogleTokenizer(path, lower_case), shared_data / DATA[request.param]
+
+
+def test_real_text_gives_googles_tokens(pair):
+    ours, google, data = pair
+    texts = []
+    for paragraph in list(SquadReader(data))[:120]:
+        texts += [paragraph.context, *(question.text for question in paragraph.questions)]
+    for text, encoding, ids in zip(texts, ours.encode(texts), ours.encode_ids(texts), strict=True):
+        assert encoding.ids == google.ids(google.tokenize(text)) == ids
+
+
+def test_random_unicode_gives_googles_tokens_and_sound_offsets(pair):
+    ours, google, _ = pair
+    rng = random.Random(7)
+    texts = ["".join(_character(rng) for _ in range(rng.randrange(40))) for _ in range(1500)]
+    for text, encoding in zip(texts, ours.encode(texts), strict=True):
+        assert encoding.ids == google.ids(google.tokenize(text)), repr(text)
+        starts, ends = [start for start, _ in encoding.offsets], [end for _, end in encoding.offsets]
+        assert all(0 <= start < end <= len(text) for start, end in encoding.offsets), repr(text)
+        assert starts == sorted(starts) and ends == sorted(ends), repr(text)
+
+
+def test_offsets_give_back_the_token(shared_data):
+    tokenizer = WordPieceTokenizer(shared_data / "vocab/bert_uncased_vocab.txt", lower_case=True)
+    text = "  Ünïcode\u00a0naïve — “quotes”, 中文\x00end\u2028\tİstanbul"
+    [encoding] = tokenizer.encode([text])
+    for token, (start, end) in zip(encoding.tokens, encoding.offsets, strict=True):
+        if token != "[UNK]":
+            piece = unicodedata.normalize("NFD", text[start:end].lower())
+            assert "".join(c for c in piece if unicodedata.category(c) != "Mn") == token.removeprefix("##")
+
+
+def test_offsets_equal_those_of_transformers(shared_data):
+    vocab = shared_data / "vocab/bert_uncased_vocab.txt"
+    theirs = BertTokenizer(vocab=str(vocab), do_lower_case=True)
+    texts = [paragraph.context for paragraph in list(SquadReader(shared_data / "squad/dev-half-v1.1.json"))[:100]]
+    reference = theirs(texts, add_special_tokens=False, return_offsets_mapping=True)
+    for encoding, ids, offsets in zip(
+        WordPieceTokenizer(vocab, lower_case=True).encode(texts),
+        reference["input_ids"],
+        reference["offset_mapping"],
+        strict=True,
+    ):
+        assert encoding.ids == ids
+        assert encoding.offsets == [tuple(pair) for pair in offsets]
+
+
+def test_special_tokens_in_a_text_stay_text(shared_data):
+    tokenizer = WordPieceTokenizer(shared_data / "vocab/bert_uncased_vocab.txt", lower_case=True)
+    [encoding] = tokenizer.encode(["a [SEP] b [CLS][PAD]"])
+    assert not {tokenizer.sep_id, tokenizer.cls_id, tokenizer.vocab["[PAD]"]} & set(encoding.ids)
+
+
+def test_vocabulary_problems_are_named(tmp_path):
+    path = tmp_path / "vocab.txt"
+    with pytest.raises(UserError, match="not found"):
+        read_vocab(path)
+    path.write_text("[PAD]\n[UNK]\nword\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"lacks \[CLS\], \[SEP\]"):
+        read_vocab(path)
+    path.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nword\nword\n", encoding="utf-8")
+    with pytest.raises(UserError, match="line 6: token 'word' was already on line 5"):
+        read_vocab(path)
+    path.write_bytes(b"[PAD]\r\n[UNK]\r\n[CLS]\r\n[SEP]\r\n\xe2\x80\xa8\r\nlast")
+    assert list(read_vocab(path)) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "\u2028", "last"]
+
+
+def _character(rng: random.Random) -> str:
+    if rng.random() < 0.25:
+        return " "
+    low, high = rng.choice(RANGES)
+    return chr(rng.randint(low, high))
