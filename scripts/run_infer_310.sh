@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
-# Offline inference from raw questions to F1: preprocess, build, run the C++ program, postprocess.
+# Offline inference from raw questions to F1: build the C++ program, preprocess, run it, postprocess.
 set -euo pipefail
 
 usage() {
   cat <<'TEXT'
 usage: bash scripts/run_infer_310.sh [MINDIR_PATH] [DATA_FILE_PATH] [NEED_PREPROCESS] [DEVICE_TARGET] [DEVICE_ID]
+                                     [OUTPUT_DIR]
 
   MINDIR_PATH      the exported model: its folder, or the .mindir with manifest.json and vocab.txt beside it
   DATA_FILE_PATH   questions and answers in SQuAD's JSON layout, for example dev-v1.1.json
-  NEED_PREPROCESS  y: write the samples to ./preprocess_Result; n: they are there from a former run
+  NEED_PREPROCESS  y: write the samples to ./preprocess_Result; n: they are there already
   DEVICE_TARGET    CPU (default) or Ascend
   DEVICE_ID        default 0
+  OUTPUT_DIR       where everything is written; default: the current folder
 
-Everything is written to the current folder: preprocess_Result/, result_Files/, time_Result/, predictions.json,
+Writes preprocess_Result/, result_Files/, time_Result/, predictions.json,
 nbest_predictions.json, eval.json, and the logs preprocess.log, infer.log and acc.log, which holds exact_match and f1.
 The exit code is that of the step that failed; ascend310_infer/README.md lists those of the C++ program.
 MS_LITE_HOME: see ascend310_infer/build.sh --help.
@@ -23,7 +25,7 @@ if [[ "${1:-}" == "--help" || "${1:-}" == "-h" ]]; then
   usage
   exit 0
 fi
-if [[ $# -lt 3 || $# -gt 5 ]]; then
+if [[ $# -lt 3 || $# -gt 6 ]]; then
   usage >&2
   exit 2
 fi
@@ -58,20 +60,22 @@ device_id="${5:-0}"
 [[ "$device_id" =~ ^[0-9]+$ ]] || fail "DEVICE_ID must be a number, got $device_id"
 
 project="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-model="$1" data="$2"
+model="$(realpath "$1")" data="$(realpath "$2")"
 manifest="$model"
 [[ -d "$model" ]] || manifest="$(dirname "$model")"
 python="$project/.venv/bin/python"
-[[ -x "$python" ]] || python="${PYTHON:-python3}"
+[[ -x "$python" ]] || python="$(command -v "${PYTHON:-python3}")" || fail "no Python found; run scripts/setup.sh"
 export PYTHONPATH="$project${PYTHONPATH:+:$PYTHONPATH}"
 
+main="$(bash "$project/ascend310_infer/build.sh")"
+mkdir -p "${6:-.}" || fail "$6: cannot be created"
+cd "${6:-.}"
 # A score of a former run must not stand there after a failure.
 rm -f acc.log
 if [[ "$3" == y ]]; then
   step preprocess.log with_errors "$python" -m models.bert.preprocess --manifest "$manifest" \
     --eval_json_path "$data" --result_path preprocess_Result
 fi
-main="$(bash "$project/ascend310_infer/build.sh")"
 step infer.log with_errors "$main" --mindir_path "$model" --input_dir preprocess_Result --output_dir . \
   --device_type "$device" --device_id "$device_id"
 step acc.log "$python" -m models.bert.postprocess --manifest "$manifest" --eval_json_path "$data" \

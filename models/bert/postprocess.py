@@ -14,7 +14,7 @@ from models.bert.preprocess import FEATURES
 from models.common.cli import run_main
 from models.common.errors import UserError
 from models.common.export.manifest import Manifest, read_manifest
-from models.common.files import sha256_of
+from models.common.files import read_json, sha256_of
 from models.common.metrics.squad import load_dataset
 from models.common.runtime.offline import read_results, task_setting
 from models.common.tasks import span
@@ -36,8 +36,14 @@ def main(argv: list[str] | None = None) -> None:
     sizes = [task_setting(manifest, name) for name in ("n_best_size", "max_answer_length")]
     predictions, nbest = span.decode(features, logits, read_contexts(args.eval_json_path), *sizes)
     dataset = load_dataset(args.eval_json_path)
-    scores = span.write_results(args.output_dir, predictions, nbest, dataset, str(args.eval_json_path))
+    seconds = read_seconds(args.result_path.parent / "time_Result" / "timing.json")
+    scores = span.write_results(args.output_dir, predictions, nbest, dataset, str(args.eval_json_path), seconds)
     print(json.dumps({name: scores[name] for name in ("exact_match", "f1")}))
+
+
+def read_seconds(path: Path) -> float | None:
+    """What the C++ program took for all samples, with reading and writing; None where it left no timing."""
+    return float(read_json(path)["total_seconds"]) if path.is_file() else None
 
 
 def check_origin(manifest: Manifest, features: FeatureSet, path: Path, dataset: Path) -> None:
