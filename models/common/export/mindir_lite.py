@@ -76,10 +76,11 @@ RULES: dict[str, Rule] = {
 UNCHANGED = ("Load", "Depend", "UpdateState", "MakeTuple", "TupleGetItem")
 
 
-def lower(model: ModelProto) -> ModelProto:
-    """A copy of `model` in version 1; the weights are the same, bit for bit.
+def lower(model: ModelProto) -> None:
+    """Turn `model` into version 1, in place; the weights stay the same, bit for bit.
 
-    Raises `UserError` for another source version, for control flow, and for all primitives without a rule at once.
+    Raises `UserError` for another source version, for control flow, and for all primitives without a rule at once;
+    nothing has been changed then. One for a call that its rule does not fit leaves a model of no use.
     """
     if model.mind_ir_version != SOURCE_VERSION:
         raise UserError(
@@ -90,16 +91,12 @@ def lower(model: ModelProto) -> ModelProto:
         raise UserError(f"the graph has control flow ({len(model.functions)} sub-graphs); a flat one can be lowered")
     unknown = sorted({primitive.op_type for primitive in model.primitives} - {*RULES, *UNCHANGED})
     if unknown:
-        raise UserError(
-            f"no rule lowers {', '.join(unknown)} to MindIR version {LITE_VERSION}; see RULES in {__name__}"
-        )
-    lowered = ModelProto()
-    lowered.CopyFrom(model)
-    _Lowering(lowered).run()
-    fuse_erf_gelu(lowered)
-    _remove_unused(lowered)
-    lowered.mind_ir_version = LITE_VERSION
-    return lowered
+        names = ", ".join(unknown)
+        raise UserError(f"no rule lowers {names} to MindIR version {LITE_VERSION}; see RULES in {__name__}")
+    _Lowering(model).run()
+    fuse_erf_gelu(model)
+    _remove_unused(model)
+    model.mind_ir_version = LITE_VERSION
 
 
 class _Lowering:

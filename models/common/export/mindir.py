@@ -1,0 +1,80 @@
+"""A network to a MindIR file of static shape and back. Shapes: R rows, T tokens a row."""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import mindspore
+import numpy as np
+from mindspore import Tensor, nn
+from mindspore.train.mind_ir_pb2 import ModelProto
+
+from models.common.errors import UserError
+from models.common.export.mindir_lite import lower
+from models.common.files import atomic_write, require_file
+
+# MindSpore gives what it exports mode 0400, so a second export into the same place or a clean-up fails.
+FILE_MODE = 0o644
+PROTOBUF_LIMIT = 2**31 - 2**20  # a message ends below 2 GiB; the graph itself takes less than the MiB left for it
+
+
+class PaddedRows(nn.Cell):
+    """A network over packed rows, asked as the originals are: one sample a row, int32 [R, T] each of input_ids,
+    attention_mask, token_type_ids."""
+
+    def __init__(self, network: nn.Cell, row_length: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.position_ids = Tensor(np.arange(row_length, dtype=np.int32)[None])  # [1, T]
+
+    def construct(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, ...]:
+        return self.network(input_ids, attention_mask, token_type_ids, self.position_ids)
+
+
+def write_mindir(network: nn.Cell, input_shapes: Mapping[str, tuple[int, ...]], path: Path, lite: bool) -> int:
+    """Export `network` (int32 inputs of `input_shapes`, in the order of its `construct`) and return the MindIR version.
+
+    lite: lower the graph to what MindSpore Lite 2.0 loads. Raises `UserError` where that is impossible, and when the
+    graph's inputs are not exactly `input_shapes`: MindSpore silently drops one that the network does not use.
+    """
+    network.set_train(False)
+    inputs = [Tensor(np.zeros(shape, np.int32)) for shape in input_shapes.values()]
+    with tempfile.TemporaryDirectory() as folder:
+        exported = Path(folder) / "graph.mindir"
+        mindspore.export(network, *inputs, file_name=str(exported), file_format="MINDIR")
+        model = _read_export(exported)
+    # "<id>_<function>:<name>": Lite and MindSpore both call the input by what follows the colon.
+    found = {value.name.rpartition(":")[2]: tuple(value.tensor[0].dims) for value in model.graph.input}
+    if found != dict(input_shapes):
+        raise UserError(f"the graph has the inputs {found}, wanted are {dict(input_shapes)}")
+    if lite:
+        lower(model)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+        temporary.chmod(FILE_MODE)
+    return model.mind_ir_version
+
+
+def _read_export(path: Path) -> ModelProto:
+    """The protobuf of what `mindspore.export` wrote as `path`.
+
+    From 1 GB on MindSpore puts the weights into files of their own, which Lite does not read; here they come together
+    again.
+    """
+    if path.is_file():
+        return ModelProto.FromString(path.read_bytes())
+    model = ModelProto.FromString(path.with_name(f"{path.stem}_graph.mindir").read_bytes())
+    size = sum(tensor.external_data.length for tensor in model.graph.parameter)
+    if size > PROTOBUF_LIMIT:
+        raise UserError(f"the weights take {size} bytes; a MindIR file holds {PROTOBUF_LIMIT} at most")
+    for tensor in model.graph.parameter:
+        with (path.parent / tensor.external_data.location).open("rb") as file:
+            file.seek(tensor.external_data.offset)
+            tensor.raw_data = file.read(tensor.external_data.length)
+        tensor.ClearField("external_data")
+    return model
+
+
+def load_graph(path: Path | str) -> nn.Cell:
+    """A MindIR file as a cell that this MindSpore runs."""
+    return nn.GraphCell(mindspore.load(str(require_file(path, "MindIR"))))
