@@ -17,17 +17,12 @@ TORCH_PADDED, TORCH_SORTED = "torch, padded", "torch, sorted by length"
 
 def run_ours(setup: dict) -> None:
     """Worker: packed rows in MindSpore."""
-    from models.bert.network import BertForQuestionAnswering
-    from models.common.device import set_device
+    from benchmarks.training_speed import load_network
+    from models.bert.run_squad import OUTPUTS
     from models.common.runtime.mindspore_runtime import MindSporeRuntime
-    from models.common.weights.loading import load_any, load_into
 
-    set_device("CPU")
-    config, tensors = load_any(setup["weights"])
-    network = BertForQuestionAnswering(config)
-    load_into(network, tensors, allow_unused=["pooler.*", "heads.*"], allow_new=["heads.*"])
-    outputs = ("start_logits", "end_logits")
-    runtime = MindSporeRuntime(network, outputs, setup["max_seq_length"], setup["rows"], setup["max_samples"])
+    network = load_network(setup["weights"])
+    runtime = MindSporeRuntime(network, OUTPUTS, setup["max_seq_length"], setup["rows"], setup["max_samples"])
 
     def predict() -> None:
         runtime.predict(setup["features"])

@@ -223,7 +223,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     for name, value in (
         ("seed", 42), ("epochs", 2), ("batch_size", 16), ("micro_batch_size", 4), ("eval_batch_size", 32),
-        ("learning_rate", 1e-4), ("max_seq_length", 384), ("doc_stride", 128), ("warmup_ratio", 0.1), ("weight_decay", 0.01), ("clip", 1.0),
+        ("learning_rate", 1e-4), ("max_seq_length", 384), ("doc_stride", 128), ("warmup_ratio", 0.1),
+        ("weight_decay", 0.01), ("clip", 1.0),
         ("n_best_size", 20), ("max_answer_length", 30),
     ):  # fmt: skip
         hint = HINTS.get(name, " ")

@@ -47,7 +47,8 @@ def serve(description: dict[str, Any], repeat: Callable[[], dict[str, Any] | Non
         wall, processor = time.perf_counter(), _processor_seconds()
         extra = repeat() or {}
         seconds = {"seconds": time.perf_counter() - wall, "cpu_seconds": _processor_seconds() - processor}
-        _report(seconds | extra)
+        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        _report(seconds | {"peak_memory_mib": peak // 1024} | extra)
 
 
 def alternate(commands: dict[str, list[str]], repetitions: int, threads: int) -> dict[str, dict[str, Any]]:
@@ -119,7 +120,8 @@ def summarise(results: dict[str, dict[str, Any]], ours: str, work: dict[str, flo
     for name, result in results.items():
         seconds = median(run["seconds"] for run in result["repetitions"])
         rates = {f"{unit}_per_second": amount / seconds for unit, amount in work.items()}
-        summary["contenders"][name] = {"median_seconds": seconds, **rates, **result}
+        memory = max(run["peak_memory_mib"] for run in result["repetitions"])
+        summary["contenders"][name] = {"median_seconds": seconds, **rates, "peak_memory_mib": memory, **result}
     for name, result in results.items():
         if name != ours:
             pairs = list(zip(result["repetitions"], results[ours]["repetitions"], strict=True))
@@ -134,9 +136,10 @@ def summarise(results: dict[str, dict[str, Any]], ours: str, work: dict[str, flo
 def print_table(summary: dict[str, Any]) -> None:
     """The rates, and below them the ratios."""
     units = [f"{unit}_per_second" for unit in summary["work_per_repetition"]]
-    print(f"{'':28}" + "".join(f"{unit.replace('_per_second', '/s'):>18}" for unit in units))
+    print(f"{'':28}" + "".join(f"{unit.replace('_per_second', '/s'):>18}" for unit in units) + f"{'peak MiB':>10}")
     for name, values in summary["contenders"].items():
-        print(f"{name:28}" + "".join(f"{values[unit]:18.2f}" for unit in units))
+        rates = "".join(f"{values[unit]:18.2f}" for unit in units)
+        print(f"{name:28}{rates}{values['peak_memory_mib']:10}")
     for name, values in summary["ratios"].items():
         print(
             f"speed {name}: {values['ratio']:.2f} ({values['lowest']:.2f} to {values['highest']:.2f} in the "

@@ -5,6 +5,7 @@ the longest sample of each batch. A step is everything: building the batch, forw
 """
 
 import argparse
+from typing import Any
 
 import numpy as np
 
@@ -15,24 +16,31 @@ TORCH_PADDED, TORCH_DYNAMIC = "torch, padded", "torch, longest of batch"
 LEARNING_RATE, WEIGHT_DECAY, CLIP = 1e-5, 0.01, 1.0
 
 
+def load_network(weights: str) -> Any:
+    """The question-answering network in MindSpore, as the fine-tuning command builds it; a new head where none is."""
+    from models.bert.config import SquadConfig
+    from models.bert.run_squad import build
+    from models.common.device import set_device
+    from models.common.weights.reading import read_checkpoint
+
+    set_device("CPU")
+    return build(SquadConfig(), read_checkpoint(weights), new=("heads.span.*",))
+
+
 def run_ours(setup: dict) -> None:
     """Worker: packed rows in MindSpore; every repetition is one epoch over the samples."""
     import mindspore as ms
     from mindspore import Tensor
 
-    from models.bert.network import BertForQuestionAnswering, SpanTrainingNetwork
-    from models.common.device import set_device
+    from models.bert.network import SpanTrainingNetwork
     from models.common.optim.optimizers import create
     from models.common.packing import fill_rate, pack
+    from models.common.tasks.span import training_inputs
     from models.common.train.batches import BatchPlan
     from models.common.train.step import TrainStep, scalar
-    from models.common.weights.loading import load_any, load_into
 
-    set_device("CPU")
     features, length = setup["features"], setup["max_seq_length"]
-    config, tensors = load_any(setup["weights"])
-    network = BertForQuestionAnswering(config)
-    load_into(network, tensors, allow_unused=["pooler.*", "heads.*"], allow_new=["heads.*"])
+    network = load_network(setup["weights"])
     optimizer = create("adamw", network.trainable_params(), WEIGHT_DECAY, 0.9, 0.999, 1e-8)
     step = TrainStep(SpanTrainingNetwork(network), optimizer, CLIP)
     plan = BatchPlan(features.lengths, length, setup["batch_size"], epochs=1, seed=0)
@@ -41,13 +49,7 @@ def run_ours(setup: dict) -> None:
         losses = []
         for index in range(plan.total_steps):
             batch = pack(features, plan.step(index).rows, length, plan.rows_per_step)
-            places = {
-                name: batch.per_sample_grid((batch.begins + features.scalars[name][batch.samples]), plan.max_samples)
-                for name in ("start_position", "end_position")
-            }
-            weights = batch.per_sample_grid(np.ones(len(batch.samples), np.float32), plan.max_samples)
-            arrays = [batch.arrays[name] for name in ("input_ids", "sequence_ids", "token_type_ids", "position_ids")]
-            arrays += [places["start_position"].astype(np.int32), places["end_position"].astype(np.int32), weights]
+            arrays = training_inputs(features, batch, plan.max_samples)
             settings = (Tensor([0, index], ms.int32), scalar(LEARNING_RATE), scalar(index + 1), scalar(1.0))
             loss, _, _ = step(*settings, *(Tensor(array) for array in arrays))
             losses.append(float(loss.asnumpy()))
