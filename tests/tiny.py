@@ -1,4 +1,4 @@
-"""The smallest real thing: a random two-layer BERT with a real vocabulary, and a SQuAD file of two paragraphs."""
+"""The smallest real thing: a random one-layer BERT with a real vocabulary, and a SQuAD file of two paragraphs."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from models.common.weights.canonical import save_canonical
 from models.common.weights.names import canonical_shapes
 
 TINY = EncoderConfig(
-    vocab_size=30522, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+    vocab_size=30522, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
     max_position_embeddings=64,
 )  # fmt: skip
 

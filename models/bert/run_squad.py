@@ -160,6 +160,7 @@ def train(config: SquadConfig, folder: Path) -> dict[str, Any] | None:
 def build(config: SquadConfig, checkpoint: Checkpoint, new: tuple[str, ...]) -> Any:
     """The question-answering network with the checkpoint's weights; parameters that fit `new` may be missing there."""
     from models.bert.network import BertForQuestionAnswering
+    from models.common.nn.kernels.switch import accelerate
     from models.common.weights.loading import load_into
 
     overrides = {name: getattr(config, name) for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
@@ -167,6 +168,7 @@ def build(config: SquadConfig, checkpoint: Checkpoint, new: tuple[str, ...]) -> 
     network = BertForQuestionAnswering(dataclasses.replace(checkpoint.config, **given), seed=config.seed)
     report = load_into(network, checkpoint.tensors, allow_unused=OTHER_HEADS, allow_new=new)
     print(report, flush=True)
+    accelerate(network)
     return network
 
 

@@ -1,0 +1,209 @@
+"""The SQuAD command on a tiny model: every format of weights and features, what each flag does, what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from data_tools.convert import SquadConversion, convert_squad
+from data_tools.features.span import SpanOptions
+from models.bert.config import SquadConfig
+from models.bert.run_squad import FREE_TO_CHANGE, main, parse
+from models.common.config import leaves
+from models.common.errors import UserError
+from models.common.train.metrics_log import read_metrics
+from tests.tiny import PARAGRAPHS, write_squad, write_weights
+
+OPTIONS = SpanOptions(max_seq_length=64, doc_stride=16)
+QUESTIONS = sum(len(questions) for questions in PARAGRAPHS.values())
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, minilm_dir) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("squad")
+    data = write_squad(folder / "tiny.json")
+    vocab = minilm_dir / "vocab.txt"
+    for name, training in (("train", True), ("dev", False)):
+        for kind in ("numpy", "mindrecord", "tfrecord"):
+            convert_squad(
+                SquadConversion(data, vocab, folder / kind / name, training, span=OPTIONS, dataset_format=kind)
+            )
+    write_weights(folder / "weights", vocab)
+    write_weights(folder / "fine_tuned", vocab, groups=("heads.span",))
+    return {"json": data, "folder": folder, "vocab": vocab}
+
+
+def run(**settings: object) -> None:
+    main([text for name, value in settings.items() for text in (f"--{name}", str(value))])
+
+
+def training(inputs, run_folder: Path, **changes: object) -> dict:
+    settings = {
+        "do_train": "true", "epoch_num": 1, "train_batch_size": 4, "max_seq_length": 128, "doc_stride": 16,
+        "train_data_file_path": inputs["folder"] / "numpy" / "train", "save_checkpoint_num": 1,
+        "load_pretrain_checkpoint_path": inputs["folder"] / "weights", "save_finetune_checkpoint_path": run_folder,
+        "optimizer.warmup_ratio": 0, **changes,
+    }  # fmt: skip
+    run(**settings)
+    return load_file(run_folder / "last" / "model.safetensors")
+
+
+def evaluation(inputs, run_folder: Path, weights: Path, **changes: object) -> dict:
+    run(**{
+        "do_eval": "true", "eval_json_path": inputs["json"], "load_finetune_checkpoint_path": weights,
+        "save_finetune_checkpoint_path": run_folder, "max_seq_length": 64, "doc_stride": 16, **changes,
+    })  # fmt: skip
+    return json.loads((run_folder / "nbest_predictions.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def trained(inputs, tmp_path_factory) -> dict:
+    return training(inputs, tmp_path_factory.mktemp("reference"))
+
+
+@pytest.mark.parametrize("kind", ["mindrecord", "tfrecord"])
+def test_every_format_of_features_trains_alike(inputs, trained, tmp_path, kind):
+    again = training(inputs, tmp_path, train_data_file_path=inputs["folder"] / kind / "train")
+    for name, value in trained.items():
+        np.testing.assert_array_equal(again[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 2},
+        {"train_data_shuffle": "false"},
+        {"train_batch_size": 8},
+        {"packing": "false"},
+        {"max_samples_per_row": 1},
+        {"hidden_dropout_prob": 0.0},
+        {"attention_probs_dropout_prob": 0.0},
+        {"optimizer.name": "lamb"},
+        {"optimizer.learning_rate": 1e-3},
+        {"optimizer.end_learning_rate": 4e-5},
+        {"optimizer.power": 3},
+        {"optimizer.warmup_ratio": 0.5},
+        {"optimizer.weight_decay": 0.5},
+        {"optimizer.beta1": 0.5},
+        {"optimizer.beta2": 0.5},
+        {"optimizer.eps": 0.1},
+        {"optimizer.max_grad_norm": 1e-4},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_each_setting_of_training_changes_the_weights(inputs, trained, tmp_path, changes):
+    again = training(inputs, tmp_path, **changes)
+    assert any(not np.array_equal(again[name], value) for name, value in trained.items())
+
+
+def test_loss_scaling_changes_nothing_but_rounding(inputs, trained, tmp_path):
+    scaling = {"enable": "true", "initial": 64, "factor": 2, "window": 1}
+    again = training(inputs, tmp_path, **{f"loss_scale.{name}": value for name, value in scaling.items()})
+    for name, value in trained.items():
+        np.testing.assert_allclose(again[name], value, rtol=0, atol=1.2e-4, err_msg=name)  # one step of Adam: its rate
+    scales = [entry["loss_scale"] for entry in read_metrics(tmp_path / "metrics.jsonl")]
+    assert scales == [64.0 * 2**step for step in range(len(scales))]
+
+
+def test_the_run_folder_holds_what_the_readme_says(inputs, tmp_path):
+    training(inputs, tmp_path, do_eval="true", eval_json_path=inputs["json"], epoch_num=2, save_checkpoint_steps=1,
+             eval_steps=1, save_checkpoint_num=2)  # fmt: skip
+    entries = read_metrics(tmp_path / "metrics.jsonl")
+    steps = [entry for entry in entries if entry["group"] == "train"]
+    scores = [entry["f1"] for entry in entries if entry["group"] == "eval"]
+    assert len(scores) == len(steps)
+    assert json.loads((tmp_path / "eval.json").read_text())["f1"] == max(scores)
+    assert sum(entry["samples"] for entry in steps) == 2 * QUESTIONS
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list((tmp_path / "tb").iterdir())
+    assert set(json.loads((tmp_path / "predictions.json").read_text())) == {f"q{i}" for i in range(QUESTIONS)}
+    resolved = parse(["--config_path", str(tmp_path / "config.yaml")])
+    assert resolved.epoch_num == 2
+    assert resolved.optimizer.warmup_ratio == 0.0
+
+
+def test_evaluation_does_not_depend_on_how_the_windows_are_batched(inputs, tmp_path):
+    weights = inputs["folder"] / "fine_tuned"
+    expected = evaluation(inputs, tmp_path / "a", weights)
+    for number, changes in enumerate([
+        {"eval_data_shuffle": "true"}, {"packing": "false"}, {"eval_batch_size": 3}, {"max_seq_length": 150},
+        {"eval_data_file_path": inputs["folder"] / "mindrecord" / "dev"},
+        {"eval_data_file_path": inputs["folder"] / "tfrecord" / "dev"},
+        {"vocab_file_path": inputs["vocab"]}, {"device_target": "CPU", "device_id": 0, "num_class": 2},
+    ]):  # fmt: skip
+        if "max_seq_length" in changes:
+            changes["eval_data_file_path"] = inputs["folder"] / "numpy" / "dev"
+        found = evaluation(inputs, tmp_path / str(number), weights, **changes)
+        for question, entries in expected.items():
+            assert [entry["text"] for entry in found[question]] == [entry["text"] for entry in entries]
+
+
+def test_settings_of_decoding_and_of_windows(inputs, tmp_path):
+    weights = inputs["folder"] / "fine_tuned"
+    few = evaluation(inputs, tmp_path / "few", weights, n_best_size=2, max_answer_length=1)
+    assert all(len(entries) <= 2 and " " not in entries[0]["text"] for entries in few.values())
+    evaluation(inputs, tmp_path / "windows", weights, max_seq_length=40, doc_stride=4, max_query_length=5)
+    info = json.loads((tmp_path / "windows" / "eval_features" / "features.json").read_text())
+    assert (info["max_seq_length"], info["doc_stride"], info["max_query_length"]) == (40, 4, 5)
+    evaluation(inputs, tmp_path / "cased", weights, do_lower_case="false")
+    info = json.loads((tmp_path / "cased" / "eval_features" / "features.json").read_text())
+    assert info["tokenizer"]["lower_case"] is False
+
+
+def test_a_fine_tuned_run_folder_and_its_ckpt_evaluate_alike(inputs, tmp_path):
+    training(inputs, tmp_path / "run", do_eval="true", eval_json_path=inputs["json"])
+    expected = json.loads((tmp_path / "run" / "nbest_predictions.json").read_text())
+    shutil.copyfile(tmp_path / "run" / "best" / "config.json", tmp_path / "run" / "config.json")
+    for weights in ("best", "squad.ckpt"):
+        found = evaluation(inputs, tmp_path / weights, tmp_path / "run" / weights, vocab_file_path=inputs["vocab"])
+        assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_data_file_path": "absent"}, "absent: no such file or folder"),
+        ({"load_pretrain_checkpoint_path": "absent"}, "absent"),
+        ({"max_seq_length": 20}, "has windows of"),
+        ({"num_class": 3}, "num_class must be one of 2"),
+        ({"device_id": 1}, "there is only device 0"),
+        ({"device_target": "Ascend"}, "finds no such device"),
+        ({"device_target": "GPU"}, "finds no such device"),
+        ({"epoch_num": 0, "train_batch_size": 0}, "--epoch_num must be at least 1, got 0; --train_batch_size"),
+        ({"load_finetune_checkpoint_path": "x"}, "for evaluation only"),
+        ({"eval_data_file_path": "x"}, "needs --eval_json_path"),
+        ({"do_train": "false"}, "nothing to do"),
+        ({"do_eval": "true"}, "--eval_json_path is needed"),
+        ({"do_train": "false", "do_eval": "true", "eval_json_path": "x"}, "--load_finetune_checkpoint_path is needed"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_cannot_work_is_refused(inputs, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        training(inputs, tmp_path, **changes)
+
+
+def test_features_made_for_something_else_are_refused(inputs, tmp_path):
+    with pytest.raises(UserError, match="made for evaluation"):
+        training(inputs, tmp_path, train_data_file_path=inputs["folder"] / "numpy" / "dev")
+    weights = inputs["folder"] / "fine_tuned"
+    with pytest.raises(UserError, match="not made for evaluation"):
+        evaluation(inputs, tmp_path, weights, eval_data_file_path=inputs["folder"] / "numpy" / "train")
+    other = tmp_path / "other.json"
+    other.write_text(inputs["json"].read_text() + " ")
+    with pytest.raises(UserError, match="made from another file"):
+        evaluation(inputs, tmp_path, weights, eval_data_file_path=inputs["folder"] / "numpy" / "dev",
+                   eval_json_path=other)  # fmt: skip
+
+
+def test_weights_without_a_span_head_cannot_be_evaluated(inputs, tmp_path):
+    with pytest.raises(UserError, match=r"heads\.span"):
+        evaluation(inputs, tmp_path, inputs["folder"] / "weights")
+
+
+def test_every_setting_may_change_or_identifies_a_run():
+    assert {name for name, _ in leaves(SquadConfig)} >= FREE_TO_CHANGE
