@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 import resource
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from models.common.weights.embedded import minilm_folder
 
 MARK = "@@measured "  # libraries print to stdout too; only lines that begin so are ours
 SETUP = "setup.pickle"
+PYTHON = sys.executable
 # glibc gives big tensors back to the kernel at every free, which costs torch a tenth of its time; MindSpore has its
 # own pool. Both get the better setting.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 34), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
@@ -44,11 +46,17 @@ def serve(description: dict[str, Any], repeat: Callable[[], dict[str, Any] | Non
     """
     _report(description)
     for _ in sys.stdin:
-        wall, processor = time.perf_counter(), _processor_seconds()
+        wall, processor = time.perf_counter(), processor_seconds()
         extra = repeat() or {}
-        seconds = {"seconds": time.perf_counter() - wall, "cpu_seconds": _processor_seconds() - processor}
+        seconds = {"seconds": time.perf_counter() - wall, "cpu_seconds": processor_seconds() - processor}
         peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         _report(seconds | {"peak_memory_mib": peak // 1024} | extra)
+
+
+def processor_seconds() -> float:
+    """Processor time that this process and its ended children have used."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def alternate(commands: dict[str, list[str]], repetitions: int, threads: int) -> dict[str, dict[str, Any]]:
@@ -79,7 +87,7 @@ class _Worker:
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
         environment = os.environ | KEEP_MEMORY | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
         self.process = subprocess.Popen(
-            [sys.executable, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True,
+            [PYTHON, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True,
             env=environment, cwd=REPOSITORY,
         )  # fmt: skip
 
@@ -173,20 +181,32 @@ def settle(args: argparse.Namespace) -> argparse.Namespace:
     return args
 
 
-def race(
-    module: str, args: argparse.Namespace, argv: list[str] | None, setup: dict[str, Any], names: list[str], work: dict
+def measure(
+    module: str, args: argparse.Namespace, setup: dict[str, Any], names: list[str], work: dict[str, float]
 ) -> dict[str, Any]:
-    """Measure the workers `names` of `module` (the first is ours) over `setup`, print the table, write the JSON."""
+    """Measure the workers `names` of `module`, the first of which is ours, over `setup`; see `summarise`."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, SETUP).write_bytes(pickle.dumps(setup))
         commands = {name: ["-m", module, "--output", args.output, "--worker", name, folder] for name in names}
-        results = alternate(commands, args.repetitions, args.threads)
+        return summarise(alternate(commands, args.repetitions, args.threads), names[0], work)
+
+
+def race(
+    module: str, args: argparse.Namespace, argv: list[str] | None, setup: dict[str, Any], names: list[str], work: dict
+) -> None:
+    """`measure`, print the table, write the JSON."""
+    summary = measure(module, args, setup, names, work)
     settings = {name: value for name, value in vars(args).items() if name != "worker"}
-    summary = {"benchmark": module, "settings": settings, **summarise(results, names[0], work)}
-    summary["environment"] = record(module, argv, args.threads)
-    write_json(args.output, summary)
+    environment = record(module, argv, args.threads)
+    write_json(args.output, {"benchmark": module, "settings": settings, **summary, "environment": environment})
     print_table(summary)
-    return summary
+
+
+def run_quietly(command: list[str]) -> None:
+    """Run a command; a `UserError` with the end of what it printed when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    if done.returncode:
+        raise UserError(f"{shlex.join(command)} failed:\n{(done.stdout + done.stderr)[-3000:]}")
 
 
 def worker_setup(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
@@ -228,8 +248,3 @@ def _random_samples(count: int, length: int, generator: np.random.Generator) -> 
 
 def _report(values: dict[str, Any]) -> None:
     print(MARK + json.dumps(values), flush=True)
-
-
-def _processor_seconds() -> float:
-    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
