@@ -4,13 +4,14 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-usage: bash ascend310_infer/build.sh [--tests] [--sanitize] [--build-dir DIR] [--jobs N]
+usage: bash ascend310_infer/build.sh [--tests] [--build-dir DIR] [--jobs N]
 
-Builds `main` and prints its path.
+Builds the program `main` and prints its path.
 
-  --tests          also build the unit tests and the fuzz driver (run them with ctest --test-dir DIR)
-  --sanitize       instead build only those, with AddressSanitizer and UBSan; needs no MindSpore Lite
-  --build-dir DIR  default: ascend310_infer/build, with --sanitize ascend310_infer/build/sanitize
+  --tests          instead build everything that reads files, with its unit tests and the fuzz driver, under
+                   AddressSanitizer and UBSan, and print the folder (ctest --test-dir FOLDER runs them); this needs
+                   no MindSpore Lite
+  --build-dir DIR  default: ascend310_infer/build, for the tests ascend310_infer/build/tests
   --jobs N         compilers at once; default: all cores
   --help           this text
 
@@ -127,12 +128,11 @@ lite_settings() {
 
 # --- the build ------------------------------------------------------------------------------------------------------
 
-build_dir="" jobs="$(nproc)" tests=OFF sanitize=OFF
+build_dir="" jobs="$(nproc)" tests=OFF
 while (($#)); do
   case "$1" in
     --help | -h) usage && exit 0 ;;
     --tests) tests=ON ;;
-    --sanitize) sanitize=ON ;;
     --build-dir | --jobs)
       (($# > 1)) || die "$1 needs a value"
       if [[ "$1" == --jobs ]]; then jobs="$2"; else build_dir="$2"; fi
@@ -147,14 +147,15 @@ for tool in cmake "${CXX:-c++}"; do
   command -v "$tool" >/dev/null || die "$tool is not installed (Debian: apt-get install cmake g++ make)"
 done
 
-if [[ "$sanitize" == ON ]]; then
-  build_dir="${build_dir:-$here/build/sanitize}"
-  settings=(-DSANITIZE=ON -DBUILD_MAIN=OFF -DBUILD_TESTS=ON)
+if [[ "$tests" == ON ]]; then
+  build_dir="${build_dir:-$here/build/tests}"
+  product="$build_dir"
+  settings=(-DTESTS=ON)
 else
   build_dir="${build_dir:-$here/build}"
+  product="$build_dir/main"
   lite="$(lite_settings)"
   mapfile -t settings <<<"$lite"
-  settings+=(-DSANITIZE=OFF -DBUILD_MAIN=ON "-DBUILD_TESTS=$tests")
 fi
 mkdir -p "$build_dir"
 # Two builds in one folder would damage each other.
@@ -164,8 +165,4 @@ cmake -S "$here" -B "$build_dir" "${settings[@]}" >"$build_dir/configure.log" 2>
   { cat "$build_dir/configure.log" >&2 && die "cmake could not configure the build"; }
 cmake --build "$build_dir" --parallel "$jobs" >"$build_dir/build.log" 2>&1 ||
   { cat "$build_dir/build.log" >&2 && die "the build failed"; }
-if [[ "$sanitize" == OFF ]]; then
-  echo "$build_dir/main"
-else
-  echo "$build_dir/tests"
-fi
+echo "$product"
