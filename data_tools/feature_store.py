@@ -176,7 +176,7 @@ def read_sidecar(folder: Path | str) -> dict[str, Any]:
 
 
 def iterate_shard(kind: str, file: Path, schema_path: Path | str | None = None) -> Iterator[FeatureSet]:
-    """The samples of one shard in stored order, in pieces of bounded size (numpy: one memory-mapped piece)."""
+    """The samples of one shard in stored order, in pieces of bounded size."""
     # Imported here: MindSpore must not be needed to read the other formats.
     if kind == "mindrecord":
         from data_tools.mindrecord import iterate_mindrecord
@@ -186,12 +186,16 @@ def iterate_shard(kind: str, file: Path, schema_path: Path | str | None = None) 
         from data_tools.tfrecord import iterate_tfrecord
 
         return iterate_tfrecord(file, schema_path)
-    from data_tools.numpy_store import read_numpy
+    from data_tools.numpy_store import iterate_numpy
 
-    return iter([read_numpy(file)])
+    return iterate_numpy(file)
 
 
 def _read_shard(kind: str, file: Path, schema_path: Path | str | None = None) -> FeatureSet:
+    if kind == "numpy":
+        from data_tools.numpy_store import read_numpy
+
+        return read_numpy(file)
     parts = list(iterate_shard(kind, file, schema_path))
     if not parts:
         raise UserError(f"{file}: holds no records; convert the data again")

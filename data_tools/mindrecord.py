@@ -52,7 +52,10 @@ class MindRecordWriter:
         if self._writer is not None:
             if self._rows:
                 self._write(len(self._rows))
-            self._writer.commit()
+            try:
+                self._writer.commit()
+            except RuntimeError as error:
+                raise _write_error(self.files[0], error) from None
             for file in self.files:
                 file.chmod(0o644)  # MindSpore makes them readable by their owner alone
 
@@ -68,7 +71,10 @@ class MindRecordWriter:
         return writer
 
     def _write(self, count: int) -> None:
-        self._writer.write_raw_data(self._rows[:count])
+        try:
+            self._writer.write_raw_data(self._rows[:count])
+        except RuntimeError as error:
+            raise _write_error(self.files[0], error) from None
         del self._rows[:count]
 
 
@@ -90,8 +96,7 @@ def iterate_mindrecord(path: Path) -> Iterator[FeatureSet]:
             part.info["max_seq_length"] = row_length
             yield part
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: not a readable MindRecord file ({reason}); convert the data again") from None
+        raise UserError(f"{path}: not a readable MindRecord file ({_reason(error)}); convert the data again") from None
 
 
 def _require_columns(path: Path, present: list[str]) -> None:
@@ -99,3 +104,13 @@ def _require_columns(path: Path, present: list[str]) -> None:
     missing = [column for column in missing if column not in present]
     if missing:
         raise UserError(f"{path}: columns {', '.join(missing)} are missing, there are only {', '.join(present)}")
+
+
+def _write_error(path: Path, error: RuntimeError) -> UserError:
+    return UserError(f"{path}: cannot be written ({_reason(error)}); is the disk full?")
+
+
+def _reason(error: Exception) -> str:
+    """The one telling line of MindSpore's page-long messages."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if "ERROR]" in line), (lines or [type(error).__name__])[0])

@@ -1,6 +1,7 @@
 """The plain numpy format: one .npy per column and shard, ragged, memory-mappable; readable anywhere numpy is."""
 
 import json
+from collections.abc import Iterator
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import IO
@@ -12,6 +13,7 @@ from models.common.errors import UserError
 from models.common.files import read_text
 
 HEADER_BYTES = 128
+PIECE_SAMPLES = 4096
 LENGTHS = "length"
 QAS_IDS = "qas_ids.jsonl"
 
@@ -99,6 +101,25 @@ def read_numpy(lengths_file: Path) -> FeatureSet:
         # One parse of all lines is several times faster than one a line.
         qas_ids = json.loads("[" + read_text(qas_ids_file).strip().replace("\n", ",") + "]")
     return FeatureSet(columns(TOKEN_NAMES, int(starts[-1])), starts, columns(SCALAR_NAMES, len(lengths)), qas_ids)
+
+
+def iterate_numpy(lengths_file: Path) -> Iterator[FeatureSet]:
+    """The shard in pieces of bounded size, read, not mapped: mapped pages count as memory of the process."""
+    whole = read_numpy(lengths_file)
+    for begin in range(0, len(whole), PIECE_SAMPLES):
+        end = min(begin + PIECE_SAMPLES, len(whole))
+        first, last = int(whole.starts[begin]), int(whole.starts[end])
+        yield FeatureSet(
+            {name: _read(array, first, last) for name, array in whole.tokens.items()},
+            whole.starts[begin : end + 1] - first,
+            {name: _read(array, begin, end) for name, array in whole.scalars.items()},
+            None if whole.qas_ids is None else whole.qas_ids[begin:end],
+        )
+
+
+def _read(mapped: np.memmap, begin: int, end: int) -> np.ndarray:
+    offset = mapped.offset + begin * mapped.dtype.itemsize
+    return np.fromfile(mapped.filename, mapped.dtype, end - begin, offset=offset)
 
 
 def _open(path: Path) -> np.ndarray:

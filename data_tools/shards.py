@@ -1,5 +1,6 @@
 """Writes features into shards of any format, reads them back, and puts the finished folder in its place."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -113,12 +114,12 @@ class OutputFolder:
     """A folder that appears complete or not at all: `with OutputFolder(target, overwrite) as temporary: ...`.
 
     An existing folder is replaced only with `overwrite`, and only if it is empty or holds converted features: a
-    mistyped path must not cost the user their files.
+    mistyped path must not cost the user their files. What a killed run left behind is cleared by the next one.
     """
 
     def __init__(self, target: Path, overwrite: bool) -> None:
         self._target = target
-        self._temporary = target.parent / f".{target.name}.{os.getpid()}.partial"
+        self._temporary = target.parent / f".{target.name}.partial"
         if not target.name or target.is_symlink() or (target.exists() and not target.is_dir()):
             raise UserError(f"{target}: the output must be a folder of its own; choose another --output_dir")
         if target.is_dir() and any(target.iterdir()):
@@ -129,8 +130,10 @@ class OutputFolder:
 
     def __enter__(self) -> Path:
         try:
-            shutil.rmtree(self._temporary, ignore_errors=True)
-            self._temporary.mkdir(parents=True)
+            self._temporary.mkdir(parents=True, exist_ok=True)
+            self._lock = self._take_lock()
+            for left_over in self._temporary.iterdir():
+                left_over.unlink()
         except OSError as error:
             raise UserError(
                 f"{self._target}: cannot be written ({error.strerror}); choose another --output_dir"
@@ -141,16 +144,32 @@ class OutputFolder:
         try:
             if kind is None:
                 self._put_in_place()
+            else:
+                shutil.rmtree(self._temporary, ignore_errors=True)
         finally:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+            os.close(self._lock)
         if isinstance(error, OSError):
             raise UserError(f"{self._target}: cannot be written ({error.strerror or error})") from error
+
+    def _take_lock(self) -> int:
+        descriptor = os.open(self._temporary, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The folder may have been put in place by its owner between our open and our lock.
+            mine = os.path.samestat(os.fstat(descriptor), self._temporary.stat())
+        except (BlockingIOError, FileNotFoundError):
+            mine = False
+        if not mine:
+            os.close(descriptor)
+            raise UserError(f"{self._target}: another process is converting into it; wait for that or choose another")
+        return descriptor
 
     def _put_in_place(self) -> None:
         for file in self._temporary.iterdir():
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
         old = self._temporary.with_suffix(".old")
+        shutil.rmtree(old, ignore_errors=True)
         if self._target.exists():
             self._target.rename(old)
         self._temporary.rename(self._target)
