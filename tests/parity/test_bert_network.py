@@ -12,6 +12,7 @@ from mindspore import Tensor, nn
 from models.bert.network import BertForQuestionAnswering, BertModel, SpanTrainingNetwork
 from models.common.encoder_config import EncoderConfig
 from models.common.nn.dropout import Dropout
+from models.common.nn.kernels import accelerate
 from models.common.packing import pack, unpack_tokens
 from models.common.weights.loading import load_into
 from models.common.weights.names import HUGGING_FACE_BERT, canonical_shapes
@@ -232,13 +233,15 @@ ROWS = ((2, 0, 3), (6, 4), (5, 7, 1))  # 20 tokens, 20 and 10
 MAX_SAMPLES = 4
 
 
-@pytest.fixture(scope="module")
-def packed():
+@pytest.fixture(scope="module", params=["plain", "kernels"])
+def packed(request):
     """A network, its weights and eight samples without padding, ready to be packed in any way."""
     config = CONFIGS["bert"]
     tensors = random_weights(config, ["heads.span"], seed=4)
     network = BertForQuestionAnswering(config)
     load_into(network, tensors)
+    if request.param == "kernels":
+        assert accelerate(network), "needs a C++ compiler"
     generator = np.random.default_rng(5)
     starts = np.concatenate([[0], np.cumsum(LENGTHS)])
     tokens = {
@@ -322,9 +325,9 @@ def test_what_padding_holds_is_irrelevant(packed):
         np.testing.assert_array_equal(actual.gradients[name], gradient, err_msg=name)
 
 
-def test_one_graph_takes_any_number_of_rows_and_tokens(packed):
+def test_one_graph_takes_any_number_of_rows_and_tokens():
     """Compiled once for [None, None], the network gives the logits of the graphs with fixed shapes."""
-    config = packed.config
+    config = CONFIGS["bert"]
     fixed, dynamic = BertForQuestionAnswering(config), BertForQuestionAnswering(config)
     dynamic.set_inputs(*[Tensor(shape=[None, None], dtype=mindspore.int32)] * 4)
     for rows, tokens in ((2, 9), (3, 14)):
@@ -334,18 +337,18 @@ def test_one_graph_takes_any_number_of_rows_and_tokens(packed):
             assert_close(actual.asnumpy(), expected.asnumpy(), "packing")
 
 
-def test_dropout_follows_the_key_and_every_site_has_its_own_stream(packed):
-    network = BertForQuestionAnswering(packed.config)
-    load_into(network, packed.tensors)
+def test_dropout_follows_the_key_and_every_site_has_its_own_stream():
+    config = CONFIGS["bert"]
+    network = BertForQuestionAnswering(config, seed=9)
     sites = [cell for _, cell in network.cells_and_names() if isinstance(cell, Dropout)]
-    assert len(sites) == 1 + 3 * packed.config.num_hidden_layers
+    assert len(sites) == 1 + 3 * config.num_hidden_layers
     assert len({cell.stream for cell in sites}) == len(sites)
-    _, arrays = pack_for_training(packed.samples, ROWS)
-    inputs = [Tensor(arrays[name]) for name in LOSS_INPUTS]
+    batch = random_batch(config, 2, 11, padded=True)
+    inputs = [Tensor(batch[name]) for name in LOSS_INPUTS]
     cell = SpanTrainingNetwork(network)
     losses = [float(cell(*inputs, Tensor(key, mindspore.int32))) for key in ([1, 1], [1, 2], [2, 1], [1, 1])]
     assert losses[0] == losses[3] and len(set(losses)) == 3
-    assert float(cell(*inputs)) == pytest.approx(float(run_everything(packed.cell, arrays).loss), rel=1e-6)
+    assert float(cell(*inputs)) not in losses
 
 
 def test_initial_weights_depend_on_the_seed_and_the_name_alone():

@@ -75,17 +75,24 @@ class Dropout(nn.Cell):
         self.threshold = Tensor(threshold, mstype.int32)
         self.scale = 1.0 / (1.0 - threshold / 2**31)
         self.site = Tensor([stream, threshold], mstype.int32)
+        self.no_key, self.no_site = Tensor([0, 0], mstype.int32), Tensor([0, 0], mstype.int32)
         self.kernel = None
 
     def use_kernels(self, kernels: Kernels) -> None:
         """Compute float32 with the fused CPU kernel."""
         self.kernel = kernels.dropout()
 
+    def kernel_inputs(self, key: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Key and site, each int32 [2], for a kernel that has this dropout fused in; rate 0 without a key."""
+        if key is None:
+            return self.no_key, self.no_site
+        return key, self.site
+
     def construct(self, x: Tensor, key: Tensor | None = None) -> Tensor:
         """x [...] float and key int32 [2] = (seed, step) -> [...]."""
         if key is None or self.rate == 0.0:
             return x
         if self.kernel is not None and x.dtype == mstype.float32:
-            return self.kernel(x, key, self.site)
+            return self.kernel(x, *self.kernel_inputs(key))
         keep = keep_mask(x.shape, key, self.stream, self.threshold)
         return ops.select(keep, x * self.scale, ops.zeros_like(x))

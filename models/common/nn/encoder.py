@@ -8,9 +8,9 @@ from mindspore import Tensor, nn, ops
 from models.common.encoder_config import EncoderConfig
 from models.common.nn.activation import activation
 from models.common.nn.attention import SelfAttention, attention_mask
-from models.common.nn.dropout import Dropout
 from models.common.nn.embeddings import Embeddings
-from models.common.nn.layers import Dense, LayerNorm
+from models.common.nn.fused import ResidualNorm
+from models.common.nn.layers import Dense
 
 
 class FeedForward(nn.Cell):
@@ -21,12 +21,10 @@ class FeedForward(nn.Cell):
         self.up = Dense(config.hidden_size, config.intermediate_size)
         self.activation = activation(config.hidden_act)
         self.down = Dense(config.intermediate_size, config.hidden_size)
-        self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.dropout = Dropout(config.hidden_dropout_prob, next(streams))
+        self.norm = ResidualNorm(config.hidden_size, config.layer_norm_eps, config.hidden_dropout_prob, next(streams))
 
     def construct(self, hidden: Tensor, key: Tensor | None = None) -> Tensor:  # [B*T, H] -> [B*T, H]
-        inner = self.activation(self.up(hidden))
-        return self.norm(hidden + self.dropout(self.down(inner), key))
+        return self.norm(hidden, self.down(self.activation(self.up(hidden))), key)
 
 
 class EncoderLayer(nn.Cell):
@@ -37,8 +35,10 @@ class EncoderLayer(nn.Cell):
         self.attention = SelfAttention(config, streams)
         self.feed_forward = FeedForward(config, streams)
 
-    def construct(self, hidden: Tensor, mask: Tensor, key: Tensor | None = None) -> Tensor:  # [B*T, H] -> [B*T, H]
-        return self.feed_forward(self.attention(hidden, mask, key), key)
+    def construct(
+        self, hidden: Tensor, sequence_ids: Tensor, mask: Tensor, key: Tensor | None = None
+    ) -> Tensor:  # [B*T, H] -> [B*T, H]
+        return self.feed_forward(self.attention(hidden, sequence_ids, mask, key), key)
 
 
 class Encoder(nn.Cell):
@@ -48,13 +48,15 @@ class Encoder(nn.Cell):
         super().__init__()
         self.layers = nn.CellList([EncoderLayer(config, streams) for _ in range(config.num_hidden_layers)])
 
-    def construct(self, hidden: Tensor, mask: Tensor, key: Tensor | None = None) -> tuple[Tensor, ...]:
+    def construct(
+        self, hidden: Tensor, sequence_ids: Tensor, mask: Tensor, key: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """[B, T, H] -> its input and what each layer gives, all [B, T, H]; what is not used costs nothing."""
         tokens, width = hidden.shape[1:]
         states = (hidden,)
         hidden = ops.reshape(hidden, (-1, width))  # [B*T, H]: the layers see a matrix, only attention sees rows
         for layer in self.layers:
-            hidden = layer(hidden, mask, key)
+            hidden = layer(hidden, sequence_ids, mask, key)
             states = (*states, ops.reshape(hidden, (-1, tokens, width)))
         return states
 
@@ -82,4 +84,4 @@ class Backbone(nn.Cell):
     ) -> tuple[Tensor, ...]:
         """The embeddings and the output of every layer, each float32 [B, T, H]."""
         hidden = self.embeddings(input_ids, token_type_ids, position_ids, key)
-        return self.encoder(hidden, attention_mask(sequence_ids), key)
+        return self.encoder(hidden, sequence_ids, attention_mask(sequence_ids), key)

@@ -17,7 +17,7 @@ from models.common.files import atomic_write
 SWITCH = "ENCODER_ZOO_CPU_KERNELS"  # environment variable: 0 keeps the plain operators
 SOURCES = Path(__file__).parent
 # No -ffast-math: it would let the compiler assume that there are no NaN, which the loss-scale check must see, and gcc
-# before 13 then links start-up code that flushes denormals to zero in the whole process. `omp simd` needs no OpenMP library.
+# before 13 then links start-up code that flushes denormals to zero in the whole process. `omp simd` needs no library.
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math",
          "-fopenmp-simd", "-shared", "-fPIC", "-pthread")  # fmt: skip
 

@@ -1,4 +1,4 @@
-// Gelu, dropout and the gradient of a bias. Comments give inputs -> outputs; all float32 but where said otherwise.
+// Gelu, dropout and the addition of a bias. Comments give inputs -> outputs; all float32 but where said otherwise.
 
 #include "kernel.h"
 #include "parallel.h"
@@ -69,7 +69,21 @@ ZOO_KERNEL(dropout) {
                       [=](int64_t i) { return x[i] * mask.factor(static_cast<uint32_t>(i)); });
 }
 
-// dy [..., H] -> sum over all axes but the last, [H]
+// x [M, H], bias [H] -> x + bias
+ZOO_KERNEL(bias_add) {
+  const float *x = args.in(0), *bias = args.in(1);
+  float* out = args.out(2);
+  const int64_t width = args.width(0);
+  zoo::parallel_pieces(args.rows(0), 1 + kPiece / width, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+#pragma omp simd
+      for (int64_t i = 0; i < width; ++i) out[row * width + i] = x[row * width + i] + bias[i];
+    }
+  });
+  return 0;
+}
+
+// dy [M, H] -> its columns summed, [H]: the gradient of the bias
 ZOO_KERNEL(column_sums) {
   const float* dy = args.in(0);
   const int64_t width = args.width(0);
