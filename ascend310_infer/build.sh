@@ -24,7 +24,7 @@ environment:
 TEXT
 }
 
-here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
 
 die() {
   echo "error: $*" >&2
@@ -161,6 +161,12 @@ mkdir -p "$build_dir"
 # Two builds in one folder would damage each other.
 exec 9>"$build_dir/.lock"
 if command -v flock >/dev/null; then flock 9; fi
+# CMake refuses a build folder that was moved or copied with the project.
+cache="$build_dir/CMakeCache.txt"
+if [[ -f "$cache" ]] && ! { grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$here" "$cache" &&
+  grep -qxF "CMAKE_CACHEFILE_DIR:INTERNAL=$(cd "$build_dir" && pwd -P)" "$cache"; }; then
+  rm -rf "$cache" "$build_dir/CMakeFiles"
+fi
 cmake -S "$here" -B "$build_dir" "${settings[@]}" >"$build_dir/configure.log" 2>&1 ||
   { cat "$build_dir/configure.log" >&2 && die "cmake could not configure the build"; }
 cmake --build "$build_dir" --parallel "$jobs" >"$build_dir/build.log" 2>&1 ||
