@@ -2,68 +2,75 @@
 
 Both turn the same JSON file into windows of 384 tokens that start 128 apart and write them with the same writer, in a
 process each. Ours also streams, keeps checksums and reads everything back; the peer does not. Imports do not count.
-Expected on 2 cores: at least 10x for the numpy format and less than 1 GB; about 4x for MindRecord, where most of our
-time is MindSpore's own FileWriter, which the peer needs as well.
+What both made is compared: every token must be equal, and nearly all labels (Google's are found by another rule).
+Ours tokenizes with all threads; Google's code knows only one.
 """
 
 import argparse
+import hashlib
 import os
-import resource
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from benchmarks import sidebyside
-from benchmarks.environment import record
+import numpy as np
+
+from benchmarks import samples, sidebyside
 from data_tools.convert import SquadConversion, convert_squad
-from data_tools.feature_store import FORMATS
+from data_tools.feature_store import FORMATS, FeatureSet, load_features
 from data_tools.features.span import SpanOptions
-from data_tools.synthetic_squad import generate
 from models.common.cli import run_main
-from models.common.files import write_json
+from models.common.errors import UserError
 from models.common.weights.embedded import minilm_folder
 
 SPAN = SpanOptions(max_seq_length=384, doc_stride=128, stride_is="step", max_query_length=64)
 OURS, PEER = "ours", "Google's Python tokenizer"
+QUESTIONS, QUICK_QUESTIONS = 10000, 200  # of the generated dataset
+LABELS_SHARE = 0.99  # Google moves the words around an answer towards it; an answer's pieces may occur twice in them
 
 
-def run_ours(data_file: Path, vocab_file: Path, dataset_format: str, folder: Path) -> None:
+def run_ours(setup: dict[str, Any]) -> None:
     """Worker: `data_tools.convert`."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # sidebyside turns it off; using both cores is part of the product
-    _load_format(dataset_format)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # using all its cores is part of the product
+    _load_writer(setup["format"])
+    output = Path(setup["folder"], setup["format"])
 
     def once() -> dict:
         conversion = SquadConversion(
-            data_file, vocab_file, folder / "ours", True,
-            span=SPAN, dataset_format=dataset_format, overwrite=True,
+            setup["data_file"], setup["vocab_file"], output, True,
+            span=SPAN, dataset_format=setup["format"], skip=frozenset(["misaligned"]), overwrite=True,
         )  # fmt: skip
-        counts = convert_squad(conversion)["counts"]
-        return {"features": counts["features"], "peak_rss_mb": _peak_rss_mb()}
+        return {"features": convert_squad(conversion)["counts"]["features"]}
 
+    once()
+    _save_content(setup["folder"], OURS, load_features(output))
     sidebyside.serve({}, once)
 
 
-def run_peer(data_file: Path, vocab_file: Path, dataset_format: str, folder: Path) -> None:
+def run_peer(setup: dict[str, Any]) -> None:
     """Worker: everything in Python lists, then the writer of the format."""
     from benchmarks import google_squad
 
-    writer = _load_format(dataset_format)
+    writer = _load_writer(setup["format"])
+
+    def convert() -> FeatureSet:
+        tokenizer = google_squad.GoogleTokenizer(setup["vocab_file"], lower_case=True)
+        examples = google_squad.read_examples(setup["data_file"])
+        return google_squad.convert(examples, tokenizer, SPAN.max_seq_length, SPAN.doc_stride, SPAN.max_query_length)
 
     def once() -> dict:
-        tokenizer = google_squad.GoogleTokenizer(vocab_file, lower_case=True)
-        examples = google_squad.read_examples(data_file)
-        features = google_squad.convert(
-            examples, tokenizer, SPAN.max_seq_length, SPAN.doc_stride, SPAN.max_query_length
-        )
-        with tempfile.TemporaryDirectory(dir=folder) as output:
+        features = convert()
+        with tempfile.TemporaryDirectory(dir=setup["folder"]) as output:
             shard = writer(Path(output))
             shard.add(features)
             shard.close()
-        return {"features": len(features), "peak_rss_mb": _peak_rss_mb()}
+        return {"features": len(features)}
 
+    _save_content(setup["folder"], PEER, convert())
     sidebyside.serve({}, once)
 
 
-def _load_format(dataset_format: str):
+def _load_writer(dataset_format: str):
     """The writer of a format as a function of the folder; importing it (MindSpore, perhaps) happens here."""
     if dataset_format == "mindrecord":
         from data_tools.mindrecord import MindRecordWriter
@@ -78,62 +85,66 @@ def _load_format(dataset_format: str):
     return lambda folder: NumpyWriter(folder, "peer")
 
 
-def _peak_rss_mb() -> float:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+def _save_content(folder: str, name: str, features: FeatureSet) -> None:
+    """What was made, for `compare_content`: the labels, and a digest of all tokens and their questions."""
+    digest = hashlib.sha256()
+    for array in (features.starts, features.tokens["input_ids"], features.tokens["token_type_ids"]):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update("\n".join(features.qas_ids).encode())
+    labels = np.stack([features.scalars["start_position"], features.scalars["end_position"]])
+    np.savez(Path(folder, f"{name}.npz"), labels=labels, digest=digest.hexdigest())
 
 
-def measure(args: argparse.Namespace, data_file: Path) -> dict[str, dict]:
-    """Race the two for each format; format -> summary."""
-    results = {}
+def compare_content(folder: str) -> dict[str, Any]:
+    """How equal the features of both are; a `UserError` when they are not the same work."""
+    ours, theirs = (np.load(Path(folder, f"{name}.npz")) for name in (OURS, PEER))
+    shapes = [made["labels"].shape[1] for made in (ours, theirs)]
+    if shapes[0] != shapes[1] or str(ours["digest"]) != str(theirs["digest"]):
+        raise UserError(f"{OURS} ({shapes[0]} windows) and {PEER} ({shapes[1]}) made other tokens of the same file")
+    share = float((ours["labels"] == theirs["labels"]).all(axis=0).mean())
+    if share < LABELS_SHARE:
+        raise UserError(f"only {share:.4f} of the labels of {OURS} and {PEER} are equal")
+    return {"tokens_sha256": str(ours["digest"]), "equal_labels": share}
+
+
+def measure(args: argparse.Namespace, data_file: Path, dataset_format: str) -> dict[str, Any]:
+    """Race the two for one format."""
     with tempfile.TemporaryDirectory() as folder:
-        for dataset_format in args.formats:
-            common = ["-m", "benchmarks.conversion", "--output", args.output, "--data_file", str(data_file)]
-            common += ["--vocab_file", str(args.vocab_file), "--formats", dataset_format, "--worker"]
-            commands = {name: [*common, name, folder] for name in (OURS, PEER)}
-            raced = sidebyside.alternate(commands, args.repetitions, threads=os.cpu_count() or 1)
-            features = raced[OURS]["repetitions"][0]["features"]
-            summary = sidebyside.summarise(raced, OURS, {"features": features})
-            print(f"--- {dataset_format}: {features} features")
-            sidebyside.print_table(summary)
-            for name, result in raced.items():
-                print(f"{name}: peak memory {max(run['peak_rss_mb'] for run in result['repetitions']):.0f} MB")
-            results[dataset_format] = summary
-    return results
+        setup = {"data_file": data_file, "vocab_file": args.vocab_file or minilm_folder() / "vocab.txt"}
+        setup["format"] = dataset_format
+        # How many features there are is known only when they are made: the rates come afterwards.
+        summary = sidebyside.measure("benchmarks.conversion", args, setup, [OURS, PEER], {}, Path(folder))
+        summary |= compare_content(folder)
+    counts = {run["features"] for made in summary["contenders"].values() for run in made["repetitions"]}
+    [features] = counts
+    summary["work_per_repetition"] = {"features": features}
+    for made in summary["contenders"].values():
+        made["features_per_second"] = features / made["median_seconds"]
+    return summary
 
 
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.conversion", description=__doc__)
-    parser.add_argument("--output", required=True, help="JSON file to write")
-    parser.add_argument("--data_file", type=Path, help="SQuAD v1.1 training JSON; the generated dataset if not given")
-    parser.add_argument("--vocab_file", type=Path, help="uncased vocab.txt; the embedded MiniLM's if not given")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    sidebyside.add_flags(parser, repetitions=3)
+    parser.add_argument("--vocab_file", type=Path, help="uncased vocab.txt; the embedded MiniLM's when not given")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
-    parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument(
-        "--quick", action="store_true", help="little data, once: shows that the command works, measures nothing"
-    )
-    parser.add_argument("--worker", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    args.vocab_file = args.vocab_file or minilm_folder() / "vocab.txt"
     if args.worker:
-        run = run_ours if args.worker[0] == OURS else run_peer
-        run(args.data_file, args.vocab_file, args.formats[0], Path(args.worker[1]))
+        name, setup = sidebyside.worker_setup(args)
+        run_ours(setup) if name == OURS else run_peer(setup)
         return
+    report = sidebyside.Report("benchmarks.conversion", args, argv)
+    sidebyside.check(args, ())
+    if args.vocab_file and not args.vocab_file.is_file():
+        raise UserError(f"--vocab_file {args.vocab_file}: no such file")
     if args.quick:
         args.repetitions = 1
     with tempfile.TemporaryDirectory() as folder:
-        results = measure(args, args.data_file or _generated(Path(folder), 200 if args.quick else 10000))
-    settings = {name: str(value) for name, value in vars(args).items() if name != "worker"}
-    environment = record("benchmarks.conversion", argv)
-    write_json(
-        args.output, {"benchmark": "conversion", "settings": settings, "formats": results, "environment": environment}
-    )
-
-
-def _generated(folder: Path, questions: int) -> Path:
-    path = folder / "train.json"
-    write_json(path, generate(seed=1, train_questions=questions)[0])
-    return path
+        questions = QUICK_QUESTIONS if args.quick else QUESTIONS
+        data_file = samples.data_file(args.data_file, Path(folder), questions, training=True)
+        for dataset_format in args.formats:
+            report.add(dataset_format, measure(args, data_file.resolve(), dataset_format))
 
 
 if __name__ == "__main__":

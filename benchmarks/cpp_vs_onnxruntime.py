@@ -1,8 +1,9 @@
-"""The C++ program on MindSpore Lite against ONNX Runtime, float32, the same batches at equal shapes.
+"""The C++ program on MindSpore Lite against ONNX Runtime, float32, batches of the same shape.
 
 Both get the same weights: transformers' network is written to ONNX by torch, and taken over, exported and lowered by
 `models.bert.export`. Packed graphs take the same four inputs on both sides. Measured is the time of a batch inside the
-runtime, without files and start-up; the processor time of the C++ program is that of a run minus a run of one batch.
+runtime, without files and start-up; as shapes are static, a batch costs the same whatever lies in it, and the two may
+pack the samples into other rows. The processor time of the C++ program is that of a run minus a run of one batch.
 The logits of both are compared, so that the work is known to be the same.
 """
 
@@ -15,19 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import sidebyside
-from benchmarks.environment import record
-from data_tools.feature_store import FeatureSet
+from benchmarks import samples, sidebyside
+from benchmarks.samples import OUTPUTS
 from models.common.cli import run_main
-from models.common.files import read_json, write_json
+from models.common.files import read_json
 from models.common.packing import pack, plan_rows, unpack_tokens
+from models.common.weights.embedded import minilm_folder
 
 OURS, PEER = "C++, MindSpore Lite", "ONNX Runtime"
-OUTPUTS = ("start_logits", "end_logits")
-# Name -> packed?, row length, weights of --weights or random ones of BERT-base's size
-CASES = {"packed": (True, 384, False), "padded": (False, 384, False), "base": (False, 128, True)}
+# Name -> packed?, row length, random weights of BERT-base's size instead of --weights?
+CASES = {"packed": (True, samples.SEQUENCE_LENGTH, False), "padded": (False, samples.SEQUENCE_LENGTH, False),
+         "base": (False, 128, True)}  # fmt: skip
 INPUTS = ("input_ids", "sequence_ids", "token_type_ids", "position_ids")
 MAX_SAMPLES = 8
+WARM_UP_BATCHES = 2  # of each run of the C++ program
 
 
 def run_cpp(case: dict[str, Any]) -> None:
@@ -41,30 +43,38 @@ def run_cpp(case: dict[str, Any]) -> None:
     write_samples(manifest, features, folder / "all")
     write_samples(manifest, features.select([0]), folder / "one")
 
-    def repeat(name: str = "all") -> dict[str, Any]:
+    def run(name: str) -> tuple[dict[str, Any], float]:
         before = sidebyside.processor_seconds()
         sidebyside.run_quietly(
             [str(program), "--manifest", str(folder / "lite"), "--input_dir", str(folder / name),
-             "--output_dir", str(folder / name), "--device_type", "CPU", "--threads", str(case["threads"])]
+             "--output_dir", str(folder / name), "--device_type", "CPU", "--threads", str(case["threads"]),
+             "--warmup", str(WARM_UP_BATCHES)]
         )  # fmt: skip
         used = sidebyside.processor_seconds() - before
-        times = read_json(folder / name / "time_Result" / "timing.json")
-        batches = times["batches"]
-        cpu = (used - start_up) / (batches - 1) if batches > 1 else used
-        return {"seconds": times["batch_ms"]["p50"] / 1000, "cpu_seconds": cpu, "batches": batches, "timing": times}
+        return read_json(folder / name / "time_Result" / "timing.json"), used
 
-    start_up = 0.0
-    start_up = repeat("one")["cpu_seconds"]
+    run("one")  # fills the page cache
+    start_up = run("one")[1]  # and one batch
+
+    def repeat() -> dict[str, Any]:
+        times, used = run("all")
+        batches = times["batches"]
+        more = used - start_up  # of batches - 1; with a single batch or a noisy start the time cannot be told
+        return {
+            "seconds": times["batch_ms"]["p50"] / 1000,
+            "cpu_seconds": more / (batches - 1) if batches > 1 and more > 0 else None,
+            "batches": batches, "windows": times["samples"], "real_tokens": times["tokens"],
+        }  # fmt: skip
+
     repeat()
     logits = read_results(manifest, folder / "all" / RESULTS, len(features))
-    _save_logits(
-        folder / f"{OURS}.npz", [[logits[name][i] for name in OUTPUTS] for i in range(len(features))], features
-    )
-    sidebyside.serve({"artefact": manifest.artefact.format}, repeat)
+    both = [np.stack([logits[name][index] for name in OUTPUTS]) for index in range(len(features))]
+    samples.save_logits(case["folder"], OURS, both, features)
+    sidebyside.serve({"artefact": manifest.artefact.format, "warm_up_batches": WARM_UP_BATCHES}, repeat)
 
 
 def run_onnxruntime(case: dict[str, Any]) -> None:
-    """Worker: the same batches in ONNX Runtime; the median batch of each repetition counts."""
+    """Worker: batches of that shape in ONNX Runtime; the median batch of each repetition counts."""
     import time
 
     import onnxruntime
@@ -79,6 +89,10 @@ def run_onnxruntime(case: dict[str, Any]) -> None:
     batches = [pack(features, plan[first : first + rows], length, rows) for first in range(0, len(plan), rows)]
     names = [entry.name for entry in session.get_inputs()]
     feeds = [{name: batch.arrays[name].astype(np.int64) for name in names} for batch in batches]
+    counts = {
+        "batches": len(feeds), "windows": sum(len(batch.samples) for batch in batches),
+        "real_tokens": sum(int((batch.arrays["sequence_ids"] > 0).sum()) for batch in batches),
+    }  # fmt: skip
 
     def repeat() -> dict[str, Any]:
         before, seconds = sidebyside.processor_seconds(), []
@@ -87,35 +101,22 @@ def run_onnxruntime(case: dict[str, Any]) -> None:
             session.run(OUTPUTS, feed)
             seconds.append(time.perf_counter() - start)
         used = sidebyside.processor_seconds() - before
-        return {"seconds": median(seconds), "cpu_seconds": used / len(feeds), "batches": len(feeds)}
+        return {"seconds": median(seconds), "cpu_seconds": used / len(feeds), **counts}
 
     logits: list = [None] * len(features)
     for batch, feed in zip(batches, feeds, strict=True):
         for sample, values in unpack_tokens(batch, np.stack(session.run(OUTPUTS, feed), axis=-1), features.lengths):
             logits[sample] = values.T
-    _save_logits(Path(case["folder"], f"{PEER}.npz"), logits, features)
+    samples.save_logits(case["folder"], PEER, logits, features)
     sidebyside.serve({"artefact": "onnx"}, repeat)
-
-
-def _save_logits(path: Path, logits: list, features: FeatureSet) -> None:
-    """Start and end logits of the real tokens of all samples, one behind the other, [2, sum of lengths]."""
-    cut = [np.stack(pair)[:, :length] for pair, length in zip(logits, features.lengths, strict=True)]
-    np.savez(path, logits=np.concatenate(cut, axis=1))
 
 
 def make_models(folder: Path, args: argparse.Namespace, packed: bool, length: int, random_base: bool) -> None:
     """Write the model for both runtimes below `folder`: hf/ (the weights), model.onnx and lite/."""
-    import torch
-    from transformers import BertConfig, BertForQuestionAnswering
-
-    torch.manual_seed(args.seed)  # of new heads and random weights
     if random_base:
-        model = BertForQuestionAnswering(BertConfig(attn_implementation="eager"))
+        model = make_random_base(args, folder / "hf")
     else:
-        model = BertForQuestionAnswering.from_pretrained(args.weights, attn_implementation="eager")
-    model.save_pretrained(folder / "hf")
-    vocab = Path(args.weights, "vocab.txt").read_bytes()
-    (folder / "hf" / "vocab.txt").write_bytes(vocab)
+        model = samples.make_model(args.weights, args.seed, folder / "hf")
     _write_onnx(model, folder / "model.onnx", packed, args.rows, length)
     sidebyside.run_quietly(
         [sidebyside.PYTHON, "-m", "models.bert.export", "--export_ckpt_file", str(folder / "hf"),
@@ -123,6 +124,17 @@ def make_models(folder: Path, args: argparse.Namespace, packed: bool, length: in
          "--export_batch_size", str(args.rows), "--max_seq_length", str(length), "--packed", str(packed).lower(),
          "--max_samples_per_row", str(MAX_SAMPLES), "--doc_stride", str(length // 3), "--verify", "false"]
     )  # fmt: skip
+
+
+def make_random_base(args: argparse.Namespace, folder: Path) -> Any:
+    """A network of BERT-base's size with random weights, saved into `folder`: speed does not depend on their values."""
+    import torch
+    from transformers import BertConfig, BertForQuestionAnswering
+
+    torch.manual_seed(args.seed)
+    model = BertForQuestionAnswering(BertConfig(attn_implementation="eager"))
+    samples.save_model(model, folder, (args.weights or minilm_folder()) / "vocab.txt")
+    return model
 
 
 def _write_onnx(model: Any, path: Path, packed: bool, rows: int, length: int) -> None:
@@ -155,28 +167,23 @@ def _write_onnx(model: Any, path: Path, packed: bool, rows: int, length: int) ->
 def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Build both models of one case and race them."""
     packed, length, random_base = CASES[name]
-    length = min(length, args.max_seq_length)
-    features = sidebyside.draw_samples(argparse.Namespace(**{**vars(args), "max_seq_length": length}), False)
+    length = min(length, samples.sequence_length(args))
+    features = samples.draw(args, length, training=False)
     with tempfile.TemporaryDirectory() as folder:
         make_models(Path(folder), args, packed, length, random_base)
-        case = {
-            "features": features, "folder": folder, "packed": packed, "length": length, "rows": args.rows,
-            "threads": args.threads,
-        }  # fmt: skip
+        case = {"features": features, "packed": packed, "length": length, "rows": args.rows, "threads": args.threads}
         work = {"batches": 1, "positions": args.rows * length}
-        summary = sidebyside.measure("benchmarks.cpp_vs_onnxruntime", args, case, [OURS, PEER], work)
-        logits = [np.load(Path(folder, f"{who}.npz"))["logits"] for who in (OURS, PEER)]
-    summary["largest_difference_of_logits"] = float(np.abs(logits[0] - logits[1]).max())
-    print(f"\n{name}: batches of {args.rows} x {length}")
-    sidebyside.print_table(summary)
-    print(f"largest difference of the logits {summary['largest_difference_of_logits']:.1e}")
-    return summary
+        names = [OURS, PEER]
+        summary = sidebyside.measure("benchmarks.cpp_vs_onnxruntime", args, case, names, work, Path(folder))
+        return summary | {
+            "samples": samples.describe(features, length), "logits": samples.compare_logits(folder, names),
+        }  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
     """Command line; the workers are this command too."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    sidebyside.add_flags(parser, samples=64)
+    samples.add_flags(parser, samples=64)
     parser.add_argument("--rows", type=int, default=8, help="rows of a batch")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="which shapes and models")
     args = parser.parse_args(argv)
@@ -184,10 +191,10 @@ def main(argv: list[str] | None = None) -> None:
         name, case = sidebyside.worker_setup(args)
         run_cpp(case) if name == OURS else run_onnxruntime(case)
         return
-    args = sidebyside.settle(args)
-    results = {name: measure(name, args) for name in args.cases}
-    environment = record("benchmarks.cpp_vs_onnxruntime", argv, args.threads)
-    write_json(args.output, {"cases": results, "settings": vars(args), "environment": environment})
+    report = sidebyside.Report("benchmarks.cpp_vs_onnxruntime", args, argv)
+    samples.settle(args, ("rows",))
+    for name in args.cases:
+        report.add(name, measure(name, args))
 
 
 if __name__ == "__main__":

@@ -1,38 +1,147 @@
 """The peer of our converter: what Google's run_squad.py does to SQuAD, in plain Python, word by word.
 
-Its tokenizer is the one Google published, as transformers keeps it (BertTokenizerLegacy's parts, word for word the
-algorithm of Google's tokenization.py). The windows, labels and the improved answer span are written after the published
-description: words are split at white space, tokenized one by one, windows start doc_stride tokens after the one before.
+Written after the published description and behaviour of google-research/bert's tokenization.py and run_squad.py: text
+is cleaned, split at white space, CJK characters and punctuation and cut greedily into WordPieces, character by
+character; every context is tokenized anew for each of its questions; windows start doc_stride tokens after the one
+before; for every token of a window it is looked up in which window the token has the most context.
 """
 
-import collections
 import json
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from transformers.models.bert.tokenization_bert_legacy import BasicTokenizer, WordpieceTokenizer, load_vocab
 
 from data_tools.feature_store import FeatureSet, starts_of
 
 FIRST_UNIQUE_ID = 1_000_000_000
+MAX_WORD_CHARACTERS = 200  # longer words are unknown; 200 in Google's code, 100 in transformers'
 
 
 class GoogleTokenizer:
     """Basic splitting, then WordPiece, both in Python."""
 
     def __init__(self, vocab_file: Path, lower_case: bool) -> None:
-        self.vocab = load_vocab(str(vocab_file))
-        self._basic = BasicTokenizer(do_lower_case=lower_case)
-        self._pieces = WordpieceTokenizer(vocab=self.vocab, unk_token="[UNK]")
+        lines = vocab_file.read_text(encoding="utf-8").split("\n")
+        self.vocab = {line.strip(): index for index, line in enumerate(lines) if line.strip()}
+        self._lower_case = lower_case
 
     def tokenize(self, text: str) -> list[str]:
         """Text to tokens."""
-        return [piece for word in self._basic.tokenize(text) for piece in self._pieces.tokenize(word)]
+        return [piece for word in self.basic_tokens(text) for piece in self.word_pieces(word)]
 
     def ids(self, tokens: list[str]) -> list[int]:
         """Tokens to ids."""
         return [self.vocab[token] for token in tokens]
+
+    def basic_tokens(self, text: str) -> list[str]:
+        """Words and punctuation marks, lower-cased and without accents if the vocabulary is."""
+        parts: list[str] = []
+        for word in _space_out_cjk(_clean(text)).split():
+            if self._lower_case:
+                word = _without_accents(word.lower())
+            parts += _split_at_punctuation(word)
+        return " ".join(parts).split()
+
+    def word_pieces(self, word: str) -> list[str]:
+        """The longest pieces of the vocabulary, from left to right; [UNK] where there is none."""
+        characters = list(word)
+        if len(characters) > MAX_WORD_CHARACTERS:
+            return ["[UNK]"]
+        pieces = []
+        start = 0
+        while start < len(characters):
+            end = len(characters)
+            found = None
+            while start < end:
+                piece = "".join(characters[start:end])
+                if start > 0:
+                    piece = "##" + piece
+                if piece in self.vocab:
+                    found = piece
+                    break
+                end -= 1
+            if found is None:
+                return ["[UNK]"]
+            pieces.append(found)
+            start = end
+        return pieces
+
+
+# A pass over the text for each step, a function call for each question about a character, as in Google's code: the
+# peer is to cost what that costs, no less and no more. (transformers keeps a copy of it; the tests compare with that.)
+
+
+def _clean(text: str) -> str:
+    """Without control characters, white space as blanks."""
+    output = []
+    for character in text:
+        code = ord(character)
+        if code == 0 or code == 0xFFFD or _is_control(character):
+            continue
+        output.append(" " if _is_white_space(character) else character)
+    return "".join(output)
+
+
+def _space_out_cjk(text: str) -> str:
+    """CJK characters as words of their own."""
+    output = []
+    for character in text:
+        if _is_cjk(ord(character)):
+            output.append(" ")
+            output.append(character)
+            output.append(" ")
+        else:
+            output.append(character)
+    return "".join(output)
+
+
+def _without_accents(text: str) -> str:
+    output = []
+    for character in unicodedata.normalize("NFD", text):
+        if unicodedata.category(character) != "Mn":
+            output.append(character)
+    return "".join(output)
+
+
+def _split_at_punctuation(text: str) -> list[str]:
+    parts: list[list[str]] = []
+    new_word = True
+    for character in text:
+        if _is_punctuation(character):
+            parts.append([character])
+            new_word = True
+        else:
+            if new_word:
+                parts.append([])
+            new_word = False
+            parts[-1].append(character)
+    return ["".join(part) for part in parts]
+
+
+def _is_cjk(code: int) -> bool:
+    return (
+        0x4E00 <= code <= 0x9FFF or 0x3400 <= code <= 0x4DBF or 0x20000 <= code <= 0x2A6DF
+        or 0x2A700 <= code <= 0x2B73F or 0x2B740 <= code <= 0x2B81F or 0x2B820 <= code <= 0x2CEAF
+        or 0xF900 <= code <= 0xFAFF or 0x2F800 <= code <= 0x2FA1F
+    )  # fmt: skip
+
+
+def _is_white_space(character: str) -> bool:
+    return character in " \t\n\r" or unicodedata.category(character) == "Zs"
+
+
+def _is_control(character: str) -> bool:
+    return character not in "\t\n\r" and unicodedata.category(character) in ("Cc", "Cf")
+
+
+def _is_punctuation(character: str) -> bool:
+    """All visible ASCII characters but letters and digits count, "$" and "`" too, which Unicode calls symbols."""
+    code = ord(character)
+    if 33 <= code <= 47 or 58 <= code <= 64 or 91 <= code <= 96 or 123 <= code <= 126:
+        return True
+    return unicodedata.category(character).startswith("P")
 
 
 @dataclass
@@ -171,12 +280,16 @@ def _window(
 
 
 def _best_span(spans: list[tuple[int, int]], position: int) -> int:
-    """Which window gives the token the most context: min(left, right) + 0.01 * length."""
-    scores = collections.OrderedDict()
+    """Which window gives the token the most context: min(left, right) + 0.01 * length; the first of equals."""
+    best, best_score = -1, -1.0
     for index, (start, length) in enumerate(spans):
-        if start <= position < start + length:
-            scores[index] = min(position - start, start + length - 1 - position) + 0.01 * length
-    return max(scores, key=scores.__getitem__)
+        last = start + length - 1
+        if position < start or position > last:
+            continue
+        score = min(position - start, last - position) + 0.01 * length
+        if score > best_score:
+            best, best_score = index, score
+    return best
 
 
 def _improve_answer_span(

@@ -1,7 +1,7 @@
 """Contenders side by side: a process each, repetitions taken in turn, so that a slow minute of the machine hits all.
 
 A worker sets itself up (and warms up), then does one repetition for each line on its stdin; see `serve`. Only one
-worker computes at a time, the others wait for their turn.
+worker computes at a time, the others wait for their turn. All are bound to the same cores, as many as `--threads`.
 """
 
 import argparse
@@ -15,20 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from benchmarks.environment import REPOSITORY, record
-from data_tools.convert import SquadConversion, convert_squad
-from data_tools.feature_store import FeatureSet, load_features, starts_of
-from data_tools.features.span import SpanOptions
 from models.common.errors import UserError
 from models.common.files import write_json
-from models.common.weights.embedded import minilm_folder
 
 MARK = "@@measured "  # libraries print to stdout too; only lines that begin so are ours
 SETUP = "setup.pickle"
@@ -38,19 +32,25 @@ PYTHON = sys.executable
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 34), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
 
 
+def usable_cores() -> list[int]:
+    """The cores that this process may run on."""
+    return sorted(os.sched_getaffinity(0))
+
+
 def serve(description: dict[str, Any], repeat: Callable[[], dict[str, Any] | None]) -> None:
     """The worker's side: report `description`, then time `repeat()` for each line on stdin.
 
-    Reported are its wall and processor seconds (of the process and its ended children) and what it returns, which
-    may replace them.
+    Reported are its wall and processor seconds (of the process and its ended children), the processor seconds it used
+    while it waited for its turn, which disturb the others, and what `repeat` returns, which may replace them.
     """
     _report(description)
+    rested = processor_seconds()
     for _ in sys.stdin:
         wall, processor = time.perf_counter(), processor_seconds()
         extra = repeat() or {}
         seconds = {"seconds": time.perf_counter() - wall, "cpu_seconds": processor_seconds() - processor}
-        peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        _report(seconds | {"peak_memory_mib": peak // 1024} | extra)
+        _report(seconds | {"waiting_cpu_seconds": processor - rested, "peak_memory_mib": peak_memory_mib()} | extra)
+        rested = processor_seconds()
 
 
 def processor_seconds() -> float:
@@ -59,11 +59,20 @@ def processor_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
+def peak_memory_mib() -> int:
+    """Largest resident memory so far, of this process or of one of its ended children.
+
+    Not by getrusage for the process itself: Linux starts that figure at the size of the parent.
+    """
+    own = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return max(int(own.split()[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) // 1024
+
+
 def alternate(commands: dict[str, list[str]], repetitions: int, threads: int) -> dict[str, dict[str, Any]]:
     """Start all workers, measure them in turn; returns name -> {"description", "repetitions": [what each reported]}.
 
-    The first repetition of each is a warm-up and is not kept. A worker that fails is a `UserError` with the end of
-    what it printed.
+    The first repetition of each is a warm-up and is not kept; every second turn goes backwards, so that nobody always
+    follows the same neighbour. A worker that fails is a `UserError` with the end of what it printed.
     """
     with contextlib.ExitStack() as stack:
         workers = {name: stack.enter_context(_Worker(name, command, threads)) for name, command in commands.items()}
@@ -71,8 +80,8 @@ def alternate(commands: dict[str, list[str]], repetitions: int, threads: int) ->
             name: {"description": worker.read(), "repetitions": []} for name, worker in workers.items()
         }  # each has finished its setup before the first measurement
         for turn in range(-1, repetitions):
-            for name, worker in workers.items():
-                measured = worker.repeat()
+            for name in sorted(workers, key=list(workers).index, reverse=turn % 2 == 1):
+                measured = workers[name].repeat()
                 print(f"{name}: {measured['seconds']:.2f} s ({'warm-up' if turn < 0 else turn + 1})", file=sys.stderr)
                 if turn >= 0:
                     results[name]["repetitions"].append(measured)
@@ -85,11 +94,12 @@ class _Worker:
     def __init__(self, name: str, command: list[str], threads: int) -> None:
         self.name = name
         self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
-        environment = os.environ | KEEP_MEMORY | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-        self.process = subprocess.Popen(
-            [PYTHON, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True,
-            env=environment, cwd=REPOSITORY,
-        )  # fmt: skip
+        counts = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS"), str(threads))
+        with _bound_to_cores(threads):
+            self.process = subprocess.Popen(
+                [PYTHON, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True,
+                env=os.environ | KEEP_MEMORY | counts, cwd=REPOSITORY,
+            )  # fmt: skip
 
     def __enter__(self) -> "_Worker":
         return self
@@ -118,11 +128,23 @@ class _Worker:
         return self.read()
 
 
+@contextlib.contextmanager
+def _bound_to_cores(count: int) -> Iterator[None]:
+    """Processes started inside inherit `count` cores: frameworks with thread pools of their own cannot use more."""
+    cores = usable_cores()
+    os.sched_setaffinity(0, cores[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 def summarise(results: dict[str, dict[str, Any]], ours: str, work: dict[str, float]) -> dict[str, Any]:
     """Rates per second of each contender (median of its repetitions) and the ratios of our speed to each peer's.
 
     work: unit -> how much of it one repetition does. Ratios pair repetitions of the same turn; over 1 we are faster.
-    `cpu_ratio` compares processor seconds: less disturbed by other work on the machine, blind to idle cores.
+    `cpu_ratio` compares processor seconds: less disturbed by other work on the machine, blind to idle cores; None
+    where they could not be told.
     """
     summary: dict[str, Any] = {"work_per_repetition": work, "contenders": {}, "ratios": {}}
     for name, result in results.items():
@@ -134,9 +156,10 @@ def summarise(results: dict[str, dict[str, Any]], ours: str, work: dict[str, flo
         if name != ours:
             pairs = list(zip(result["repetitions"], results[ours]["repetitions"], strict=True))
             ratios = [peer["seconds"] / own["seconds"] for peer, own in pairs]
+            known = [(peer["cpu_seconds"], own["cpu_seconds"]) for peer, own in pairs if own["cpu_seconds"]]
             summary["ratios"][f"{ours} / {name}"] = {
                 "ratio": median(ratios), "lowest": min(ratios), "highest": max(ratios),
-                "cpu_ratio": median(peer["cpu_seconds"] / own["cpu_seconds"] for peer, own in pairs),
+                "cpu_ratio": median(peer / own for peer, own in known) if known else None,
             }  # fmt: skip
     return summary
 
@@ -149,57 +172,74 @@ def print_table(summary: dict[str, Any]) -> None:
         rates = "".join(f"{values[unit]:18.2f}" for unit in units)
         print(f"{name:28}{rates}{values['peak_memory_mib']:10}")
     for name, values in summary["ratios"].items():
+        cpu = "unknown" if values["cpu_ratio"] is None else f"{values['cpu_ratio']:.2f}"
         print(
             f"speed {name}: {values['ratio']:.2f} ({values['lowest']:.2f} to {values['highest']:.2f} in the "
-            f"repetitions; by processor time {values['cpu_ratio']:.2f})"
+            f"repetitions; by processor time {cpu})"
         )
 
 
-def add_flags(parser: argparse.ArgumentParser, samples: int) -> None:
-    """The flags that all speed benchmarks share."""
+def add_flags(parser: argparse.ArgumentParser, repetitions: int) -> None:
+    """The flags that all races share."""
     parser.add_argument("--output", required=True, help="JSON file to write")
+    parser.add_argument("--data_file", type=Path, help="SQuAD v1.1 JSON; the generated dataset when not given")
+    parser.add_argument("--repetitions", type=int, default=repetitions, help="of each contender, after a warm-up")
     parser.add_argument(
-        "--data_file", help="SQuAD JSON to draw samples from; random tokens of such lengths if not given"
+        "--threads", type=int, default=min(2, len(usable_cores())), help="threads and cores of each contender"
     )
-    parser.add_argument("--weights", help="Hugging Face folder; the embedded MiniLM when not given")
-    parser.add_argument("--samples", type=int, default=samples, help="samples (windows) of one repetition")
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=1, help="which samples are drawn")
     parser.add_argument(
         "--quick", action="store_true", help="tiny sizes: shows that the command works, measures nothing"
     )
     parser.add_argument("--worker", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
-    parser.set_defaults(max_seq_length=384)
 
 
-def settle(args: argparse.Namespace) -> argparse.Namespace:
-    """Apply --quick and the default weights."""
-    args.weights = str(args.weights or minilm_folder())
-    if args.quick:
-        args.samples, args.repetitions, args.max_seq_length = min(args.samples, 6), 1, 64
-    return args
+def check(args: argparse.Namespace, positive: tuple[str, ...]) -> None:
+    """Everything that can be wrong with the flags, before work starts."""
+    names = ("repetitions", "threads", *positive)
+    problems = [f"--{name} must be at least 1, got {getattr(args, name)}" for name in names if getattr(args, name) < 1]
+    if args.threads > len(usable_cores()):
+        problems.append(f"--threads {args.threads}: this process may use only {len(usable_cores())} cores")
+    if args.data_file and not args.data_file.is_file():
+        problems.append(f"--data_file {args.data_file}: no such file")
+    if Path(args.output).is_dir():
+        problems.append(f"--output {args.output}: is a folder; name the JSON file to write")
+    if problems:
+        raise UserError("; ".join(problems))
 
 
 def measure(
-    module: str, args: argparse.Namespace, setup: dict[str, Any], names: list[str], work: dict[str, float]
+    module: str, args: argparse.Namespace, setup: dict[str, Any], names: list[str], work: dict[str, float], folder: Path
 ) -> dict[str, Any]:
-    """Measure the workers `names` of `module`, the first of which is ours, over `setup`; see `summarise`."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, SETUP).write_bytes(pickle.dumps(setup))
-        commands = {name: ["-m", module, "--output", args.output, "--worker", name, folder] for name in names}
-        return summarise(alternate(commands, args.repetitions, args.threads), names[0], work)
+    """Race the workers `names` of `module`, the first of which is ours, over `setup`; see `summarise`.
+
+    What the workers leave behind for the parent to compare they write into `folder`.
+    """
+    (folder / SETUP).write_bytes(pickle.dumps(setup | {"folder": str(folder)}))
+    commands = {name: ["-m", module, "--output", args.output, "--worker", name, str(folder)] for name in names}
+    return summarise(alternate(commands, args.repetitions, args.threads), names[0], work)
 
 
-def race(
-    module: str, args: argparse.Namespace, argv: list[str] | None, setup: dict[str, Any], names: list[str], work: dict
-) -> None:
-    """`measure`, print the table, write the JSON."""
-    summary = measure(module, args, setup, names, work)
-    settings = {name: value for name, value in vars(args).items() if name != "worker"}
-    environment = record(module, argv, args.threads)
-    write_json(args.output, {"benchmark": module, "settings": settings, **summary, "environment": environment})
-    print_table(summary)
+def worker_setup(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Which worker this process is, and what `measure` gave to all of them."""
+    name, folder = args.worker
+    return name, pickle.loads(Path(folder, SETUP).read_bytes())  # written by our own parent process
+
+
+class Report:
+    """The JSON file of a run. Made before the work starts, so that the load average is not the run's own."""
+
+    def __init__(self, module: str, args: argparse.Namespace, argv: list[str] | None) -> None:
+        settings = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items() if name != "worker"}
+        environment = record(module, argv, args.threads) | {"contenders_environment": KEEP_MEMORY}
+        self.path = args.output
+        self.content = {"benchmark": module, "settings": settings, "environment": environment, "results": {}}
+
+    def add(self, name: str, summary: dict[str, Any]) -> None:
+        """Print one comparison and write the file with it."""
+        print(f"--- {name}")
+        print_table(summary)
+        self.content["results"][name] = summary
+        write_json(self.path, self.content)
 
 
 def run_quietly(command: list[str]) -> None:
@@ -207,43 +247,6 @@ def run_quietly(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     if done.returncode:
         raise UserError(f"{shlex.join(command)} failed:\n{(done.stdout + done.stderr)[-3000:]}")
-
-
-def worker_setup(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """Which worker this process is, and what `race` gave to all of them."""
-    name, folder = args.worker
-    return name, pickle.loads(Path(folder, SETUP).read_bytes())  # written by our own parent process
-
-
-def draw_samples(args: argparse.Namespace, is_training: bool) -> FeatureSet:
-    """`args.samples` windows drawn at random from `args.data_file`, or made of random tokens."""
-    generator = np.random.default_rng(args.seed)
-    if not args.data_file:
-        return _random_samples(args.samples, args.max_seq_length, generator)
-    with tempfile.TemporaryDirectory() as folder:
-        convert_squad(
-            SquadConversion(
-                Path(args.data_file), Path(args.weights, "vocab.txt"), Path(folder, "features"), is_training,
-                span=SpanOptions(args.max_seq_length, min(128, args.max_seq_length // 3)), dataset_format="numpy",
-            )
-        )  # fmt: skip
-        features = load_features(Path(folder, "features"))
-        chosen = generator.permutation(len(features))[: args.samples]
-        return features.select(chosen)
-
-
-def _random_samples(count: int, length: int, generator: np.random.Generator) -> FeatureSet:
-    """Lengths as SQuAD's at 384 (mean 176, a twentieth over 300), scaled to `length`; ids that any vocabulary has."""
-    lengths = np.clip(generator.lognormal(5.1, 0.37, count) * length / 384, 8, length).astype(np.int64)
-    total = int(lengths.sum())
-    tokens = {
-        "input_ids": generator.integers(5, 900, total, dtype=np.int32),
-        "token_type_ids": np.concatenate([np.arange(size, dtype=np.int32) >= size // 8 for size in lengths]),
-    }
-    tokens["token_type_ids"] = tokens["token_type_ids"].astype(np.int32)
-    ends = generator.integers(1, lengths)
-    scalars = {"start_position": (ends // 2).astype(np.int32), "end_position": ends.astype(np.int32)}
-    return FeatureSet(tokens, starts_of(lengths), scalars, [str(index) for index in range(count)])
 
 
 def _report(values: dict[str, Any]) -> None:

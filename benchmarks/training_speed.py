@@ -1,30 +1,48 @@
-"""Training speed at equal work: the same samples, the same model, one optimizer step per batch, here and in torch.
+"""Training speed at equal work: the same samples, the same weights, the same loss, here and in torch.
 
 Ours trains packed rows in MindSpore graph mode; torch trains with transformers, once padded to the full length, once to
-the longest sample of each batch. A step is everything: building the batch, forward, backward, clipping, AdamW.
+the longest sample of each batch, and once with each batch computed in parts of similar length, which is its best. A
+step is everything: building the batch, forward, backward, clipping, AdamW. Before the race all compute the logits of
+all samples without dropout, which must agree; the mean losses of the first epoch after the warm-up must, too.
 """
 
 import argparse
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import sidebyside
+from benchmarks import samples, sidebyside
 from models.common.cli import run_main
+from models.common.errors import UserError
 
-TORCH_PADDED, TORCH_DYNAMIC = "torch, padded", "torch, longest of batch"
+OURS = "ours"
+TORCH_PADDED, TORCH_DYNAMIC, TORCH_PARTS = "torch, padded", "torch, longest of batch", "torch, parts of like length"
+PART = 4  # samples that are computed at once in the last of them
 LEARNING_RATE, WEIGHT_DECAY, CLIP = 1e-5, 0.01, 1.0
+MAX_SAMPLES = 8
+# Dropout and the order of the samples differ; a loss over the wrong tokens is off by a sixth (log 384 and log 128).
+LOSS_TOLERANCE = 0.08
 
 
-def load_network(weights: str) -> Any:
-    """The question-answering network in MindSpore, as the fine-tuning command builds it; a new head where none is."""
+def load_network(folder: str) -> Any:
+    """The question-answering network in MindSpore, as the fine-tuning command builds it."""
     from models.bert.config import SquadConfig
     from models.bert.run_squad import build
     from models.common.device import set_device
     from models.common.weights.reading import read_checkpoint
 
     set_device("CPU")
-    return build(SquadConfig(), read_checkpoint(weights), new=("heads.span.*",))
+    return build(SquadConfig(), read_checkpoint(Path(folder, "hf")), new=())
+
+
+def our_logits(network: Any, features: Any, length: int, rows: int) -> list[np.ndarray]:
+    """[2, length] of each sample, by the runtime that evaluates."""
+    from models.common.runtime.mindspore_runtime import MindSporeRuntime
+
+    logits = MindSporeRuntime(network, samples.OUTPUTS, length, rows, MAX_SAMPLES).predict(features)
+    return [np.stack(pair) for pair in zip(*(logits[name] for name in samples.OUTPUTS), strict=True)]
 
 
 def run_ours(setup: dict) -> None:
@@ -39,28 +57,29 @@ def run_ours(setup: dict) -> None:
     from models.common.train.batches import BatchPlan
     from models.common.train.step import TrainStep, scalar
 
-    features, length = setup["features"], setup["max_seq_length"]
-    network = load_network(setup["weights"])
+    features, length = setup["features"], setup["length"]
+    plan = BatchPlan(features.lengths, length, setup["batch_size"], epochs=1, seed=0, max_samples=MAX_SAMPLES)
+    network = load_network(setup["folder"])
+    samples.save_logits(setup["folder"], OURS, our_logits(network, features, length, plan.rows_per_step), features)
     optimizer = create("adamw", network.trainable_params(), WEIGHT_DECAY, 0.9, 0.999, 1e-8)
     step = TrainStep(SpanTrainingNetwork(network), optimizer, CLIP)
-    plan = BatchPlan(features.lengths, length, setup["batch_size"], epochs=1, seed=0)
 
     def epoch() -> dict:
-        losses = []
+        losses, tokens = [], 0
         for index in range(plan.total_steps):
             batch = pack(features, plan.step(index).rows, length, plan.rows_per_step)
             arrays = training_inputs(features, batch, plan.max_samples)
             settings = (Tensor([0, index], ms.int32), scalar(LEARNING_RATE), scalar(index + 1), scalar(1.0))
             loss, _, _ = step(*settings, *(Tensor(array) for array in arrays))
-            losses.append(float(loss.asnumpy()))
-        return {"mean_loss": float(np.mean(losses))}
+            losses += [float(loss.asnumpy())] * len(batch.samples)
+            tokens += int((batch.arrays["sequence_ids"] > 0).sum())
+        return {"mean_loss": float(np.mean(losses)), "examples": len(losses), "real_tokens": tokens}
 
-    rows = plan.epoch_rows(0)
     steps = {"steps": plan.total_steps, "rows_per_step": plan.rows_per_step}
-    sidebyside.serve({**steps, "fill_rate": fill_rate(features.lengths, rows, length)}, epoch)
+    sidebyside.serve({**steps, "fill_rate": fill_rate(features.lengths, plan.epoch_rows(0), length)}, epoch)
 
 
-def run_torch(setup: dict, dynamic: bool) -> None:
+def run_torch(name: str, setup: dict) -> None:
     """Worker: padded batches in transformers; every repetition is one epoch over the samples."""
     import torch
     from transformers import BertForQuestionAnswering
@@ -68,51 +87,98 @@ def run_torch(setup: dict, dynamic: bool) -> None:
     from benchmarks.peer_squad_finetune import make_optimizer
 
     features, size = setup["features"], setup["batch_size"]
-    model = BertForQuestionAnswering.from_pretrained(setup["weights"]).train()
+    model = BertForQuestionAnswering.from_pretrained(Path(setup["folder"], "hf")).eval()
+    with torch.inference_mode():
+        logits = [values for batch in _split(features, size, name, setup["length"]) for part in batch
+                  for values in _logits(model, part).numpy()]  # fmt: skip
+    order = np.concatenate([part["index"] for batch in _split(features, size, name, setup["length"]) for part in batch])
+    samples.save_logits(setup["folder"], name, [logits[place] for place in np.argsort(order)], features)
+    model.train()
     optimizer = make_optimizer(model, LEARNING_RATE, WEIGHT_DECAY)
-    batches = np.array_split(np.arange(len(features)), -(-len(features) // size))
 
     def epoch() -> dict:
-        losses = []
-        for indices in batches:
-            length = int(features.lengths[indices].max()) if dynamic else setup["max_seq_length"]
-            arrays = features.padded(indices, length)
-            batch = {name: torch.from_numpy(arrays[name]).long() for name in _INPUTS}
-            labels = {
-                f"{end}_positions": torch.from_numpy(arrays[f"{end}_position"]).long() for end in ("start", "end")
-            }
-            loss = model(**batch, **labels).loss
-            loss.backward()
+        losses, examples, tokens = 0.0, 0, 0
+        for batch in _split(features, size, name, setup["length"]):
+            count = sum(len(part["index"]) for part in batch)
+            for part in batch:
+                loss = _loss(_logits(model, part), part) / count
+                loss.backward()
+                losses += loss.item() * count
+                tokens += int(part["attention_mask"].sum())
             torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
             optimizer.step()
             optimizer.zero_grad()
-            losses.append(loss.item())
-        return {"mean_loss": float(np.mean(losses))}
+            examples += count
+        return {"mean_loss": losses / examples, "examples": examples, "real_tokens": tokens}
 
-    sidebyside.serve({"steps": len(batches), "attention": model.config._attn_implementation}, epoch)
+    steps = len(list(_split(features, size, name, setup["length"])))
+    sidebyside.serve({"steps": steps, "attention": model.config._attn_implementation}, epoch)
 
 
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+def _split(features: Any, size: int, name: str, length: int) -> Any:
+    """The batches, made one by one: each a list of parts, arrays [part, T] and the samples' indices."""
+    for indices in np.array_split(np.arange(len(features)), -(-len(features) // size)):
+        if name == TORCH_PARTS:
+            indices = indices[np.argsort(features.lengths[indices], kind="stable")]
+        parts = [indices[at : at + PART] for at in range(0, len(indices), PART)] if name == TORCH_PARTS else [indices]
+        yield [
+            features.padded(part, length if name == TORCH_PADDED else int(features.lengths[part].max()))
+            | {"index": part} for part in parts
+        ]  # fmt: skip
+
+
+def _logits(model: Any, part: dict[str, np.ndarray]) -> Any:
+    """Start and end logits as one tensor [part, 2, T]."""
+    import torch
+
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    output = model(**{name: torch.from_numpy(part[name]).long() for name in names})
+    return torch.stack([output.start_logits, output.end_logits], dim=1)
+
+
+def _loss(logits: Any, part: dict[str, np.ndarray]) -> Any:
+    """Sum over the samples of the mean of both cross-entropies, over real tokens (transformers' takes padding in)."""
+    import torch
+
+    logits = logits.masked_fill(torch.from_numpy(part["attention_mask"] == 0)[:, None], -1e30)
+    labels = torch.from_numpy(np.stack([part["start_position"], part["end_position"]], axis=1)).long()
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / 2
+
+
+def check_losses(summary: dict[str, Any], work: dict[str, float]) -> None:
+    """All saw all samples and tokens, and their mean losses are of the same size; otherwise a `UserError`."""
+    first = {name: result["repetitions"][0] for name, result in summary["contenders"].items()}
+    for name, run in first.items():
+        counts = {unit: run[unit] for unit in work}
+        if counts != work:
+            raise UserError(f"{name} trained on {counts}, the samples hold {work}")
+        if not abs(run["mean_loss"] / first[OURS]["mean_loss"] - 1) <= LOSS_TOLERANCE:
+            raise UserError(f"mean loss of {name} is {run['mean_loss']}, ours {first[OURS]['mean_loss']}")
 
 
 def main(argv: list[str] | None = None) -> None:
     """Command line; the workers are this command too."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    sidebyside.add_flags(parser, samples=64)
+    samples.add_flags(parser, samples=64)
     parser.add_argument("--batch_size", type=int, default=16, help="samples a step (ours: on average)")
     args = parser.parse_args(argv)
     if args.worker:
         name, setup = sidebyside.worker_setup(args)
-        run_ours(setup) if name == "ours" else run_torch(setup, dynamic=name == TORCH_DYNAMIC)
+        run_ours(setup) if name == OURS else run_torch(name, setup)
         return
-    args = sidebyside.settle(args)
-    features = sidebyside.draw_samples(args, is_training=True)
-    setup = {
-        "features": features,
-        **{name: getattr(args, name) for name in ("weights", "batch_size", "max_seq_length")},
-    }
+    report = sidebyside.Report("benchmarks.training_speed", args, argv)
+    samples.settle(args, ("batch_size",))
+    length = samples.sequence_length(args)
+    features = samples.draw(args, length, training=True)
     work = {"examples": len(features), "real_tokens": int(features.lengths.sum())}
-    sidebyside.race("benchmarks.training_speed", args, argv, setup, ["ours", TORCH_DYNAMIC, TORCH_PADDED], work)
+    names = [OURS, TORCH_PARTS, TORCH_DYNAMIC, TORCH_PADDED]
+    with tempfile.TemporaryDirectory() as folder:
+        samples.make_model(args.weights, args.seed, Path(folder, "hf"))
+        setup = {"features": features, "length": length, "batch_size": args.batch_size}
+        summary = sidebyside.measure("benchmarks.training_speed", args, setup, names, work, Path(folder))
+        summary |= {"samples": samples.describe(features, length), "logits": samples.compare_logits(folder, names)}
+    check_losses(summary, work)
+    report.add("training", summary)
 
 
 if __name__ == "__main__":
