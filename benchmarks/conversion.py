@@ -123,21 +123,24 @@ def measure(args: argparse.Namespace, data_file: Path, dataset_format: str) -> d
     return summary
 
 
-def main(argv: list[str] | None = None) -> None:
-    """The command line."""
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     sidebyside.add_flags(parser, repetitions=3)
     parser.add_argument("--vocab_file", type=Path, help="uncased vocab.txt; the embedded MiniLM's when not given")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line; the workers are this command too."""
+    args = parse(argv)
     if args.worker:
         name, setup = sidebyside.worker_setup(args)
         run_ours(setup) if name == OURS else run_peer(setup)
         return
     report = sidebyside.Report("benchmarks.conversion", args, argv)
-    sidebyside.check(args, ())
-    if args.vocab_file and not args.vocab_file.is_file():
-        raise UserError(f"--vocab_file {args.vocab_file}: no such file")
+    sidebyside.check(args, ("repetitions",), ("data_file", "vocab_file"))
     if args.quick:
         args.repetitions = 1
     with tempfile.TemporaryDirectory() as folder:

@@ -180,13 +180,18 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
         }  # fmt: skip
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line; the workers are this command too."""
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     samples.add_flags(parser, samples=64)
     parser.add_argument("--rows", type=int, default=8, help="rows of a batch")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="which shapes and models")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line; the workers are this command too."""
+    args = parse(argv)
     if args.worker:
         name, case = sidebyside.worker_setup(args)
         run_cpp(case) if name == OURS else run_onnxruntime(case)

@@ -26,7 +26,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 def record(module: str, argv: list[str] | None = None, threads: int | None = None) -> dict[str, Any]:
     """Describe this run for its JSON file; `module` is the dotted name it was started by, `threads` what it was given.
 
-    `load_average` (1, 5, 15 minutes) tells whether other work shared the cores: read ratios, not seconds, when it did.
+    To be called when the run starts: `load_average` (1, 5, 15 minutes) then tells whether other work shared the cores.
+    Read ratios, not seconds, when it did.
     """
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -80,11 +81,16 @@ def _git_commit() -> str:
     return done.stdout.strip()
 
 
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", required=True, help="JSON file to write")
+    return parser.parse_args(argv)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Write the record to a file."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--output", required=True, help="JSON file to write")
-    args = parser.parse_args(argv)
+    args = parse(argv)
     write_json(args.output, record("benchmarks.environment", argv))
     print(f"wrote {args.output}")
 

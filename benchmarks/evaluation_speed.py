@@ -63,13 +63,18 @@ def _count(logits: list[np.ndarray]) -> dict[str, int]:
     return {"windows": len(logits), "real_tokens": sum(pair.shape[1] for pair in logits)}
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line; the workers are this command too."""
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     samples.add_flags(parser, samples=256)
     parser.add_argument("--rows", type=int, default=8, help="rows of our batch")
     parser.add_argument("--batch_size", type=int, default=32, help="windows of torch's batch")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line; the workers are this command too."""
+    args = parse(argv)
     if args.worker:
         name, setup = sidebyside.worker_setup(args)
         run_ours(setup) if name == OURS else run_torch(name, setup)

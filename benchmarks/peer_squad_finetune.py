@@ -20,12 +20,18 @@ import torch
 from transformers import BertForQuestionAnswering, BertTokenizerFast, get_linear_schedule_with_warmup
 
 from benchmarks.environment import record
+from benchmarks.samples import check_weights, data_file
+from benchmarks.sidebyside import check, settings_of, usable_cores
+from data_tools.features.span import SpanOptions
+from data_tools.synthetic_squad import DEFAULT_DEV_QUESTIONS, DEFAULT_TRAIN_QUESTIONS
 from models.common.cli import run_main
 from models.common.errors import UserError
-from models.common.files import read_json, write_json
+from models.common.files import write_json
 from models.common.metrics import squad
 from models.common.progress import Progress
 from models.common.weights.embedded import minilm_folder
+
+MODULE = "benchmarks.peer_squad_finetune"
 
 
 @dataclass(frozen=True)
@@ -51,19 +57,20 @@ class Window:
     end: int
 
 
-def read_questions(path: str, limit: int) -> list[Question]:
+def read_questions(path: Path, limit: int) -> list[Question]:
     """Questions of a SQuAD v1.1 file in file order, the first `limit` of them (0: all)."""
     questions = []
-    for article in read_json(path)["data"]:
-        for paragraph in article["paragraphs"]:
-            for item in paragraph["qas"]:
-                answer = item["answers"][0]
-                start = answer["answer_start"]
-                questions.append(
-                    Question(
-                        item["id"], item["question"].strip(), paragraph["context"], start, start + len(answer["text"])
-                    )
-                )
+    try:
+        for article in squad.load_dataset(path)["data"]:
+            for paragraph in article["paragraphs"]:
+                for item in paragraph["qas"]:
+                    answer = item["answers"][0]
+                    start, end = answer["answer_start"], answer["answer_start"] + len(answer["text"])
+                    questions.append(Question(item["id"], item["question"].strip(), paragraph["context"], start, end))
+    except (KeyError, IndexError, TypeError) as error:
+        raise UserError(f"{path}: not in SQuAD v1.1 format, question {len(questions) + 1}: {error!r}") from None
+    if not questions:
+        raise UserError(f"{path}: has no questions")
     return questions[:limit] if limit else questions
 
 
@@ -173,13 +180,25 @@ def train_epoch(model, optimizer, schedule, windows, order, args, progress) -> l
     return losses
 
 
+def score(dev_file: Path, predictions: dict[str, str]) -> dict[str, float]:
+    """Exact match and F1 of the questions that were asked (with --limit the first ones)."""
+    dataset = squad.load_dataset(dev_file)
+    for article in dataset["data"]:
+        for paragraph in article["paragraphs"]:
+            paragraph["qas"] = [item for item in paragraph["qas"] if item["id"] in predictions]
+    return squad.evaluate(dataset, predictions, str(dev_file))
+
+
 def run(args: argparse.Namespace, environment: dict[str, Any]) -> dict[str, Any]:
     """Train and score; each epoch ends with predictions.json, result.json and the model in the output folder."""
     torch.manual_seed(args.seed)
-    folder, output = Path(args.weights or minilm_folder()), Path(args.output_dir)
+    folder, output = args.weights or minilm_folder(), args.output_dir
+    output.mkdir(parents=True, exist_ok=True)
+    train_file = data_file(args.train_file, output, DEFAULT_TRAIN_QUESTIONS, training=True)
+    dev_file = data_file(args.dev_file, output, DEFAULT_DEV_QUESTIONS, training=False)
     tokenizer = BertTokenizerFast.from_pretrained(folder)
     model = BertForQuestionAnswering.from_pretrained(folder)
-    train, dev = (read_questions(path, args.limit) for path in (args.train_file, args.dev_file))
+    train, dev = (read_questions(path, args.limit) for path in (train_file, dev_file))
     train_windows, dev_windows = (
         make_windows(questions, tokenizer, args.max_seq_length, args.doc_stride) for questions in (train, dev)
     )
@@ -187,8 +206,8 @@ def run(args: argparse.Namespace, environment: dict[str, Any]) -> dict[str, Any]
     optimizer = make_optimizer(model, args.learning_rate, args.weight_decay)
     schedule = get_linear_schedule_with_warmup(optimizer, int(args.warmup_ratio * steps), steps)
     result = {
-        "settings": vars(args), "train_windows": len(train_windows), "dev_windows": len(dev_windows), "steps": steps,
-        "epochs": [], "losses": [], "environment": environment,
+        "benchmark": MODULE, "settings": settings_of(args), "train_windows": len(train_windows),
+        "dev_windows": len(dev_windows), "steps": steps, "epochs": [], "losses": [], "environment": environment,
     }  # fmt: skip
     with Progress("train", steps, "steps") as progress:
         for epoch in range(1, args.epochs + 1):
@@ -201,7 +220,7 @@ def run(args: argparse.Namespace, environment: dict[str, Any]) -> dict[str, Any]
             write_json(output / "predictions.json", predictions)
             model.save_pretrained(output / "model")
             tokenizer.save_pretrained(output / "model")
-            scores = squad.evaluate(squad.load_dataset(args.dev_file), predictions, args.dev_file)
+            scores = score(dev_file, predictions)
             seconds = {"train_seconds": trained - begin, "evaluate_seconds": time.monotonic() - trained}
             result["epochs"].append({"epoch": epoch, **scores, **seconds})
             write_json(output / "result.json", {**result, **scores, "finished": epoch == args.epochs})
@@ -215,12 +234,12 @@ HINTS = {"doc_stride": "tokens that neighbouring windows share", "micro_batch_si
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The flags; the defaults are the settings of the published comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--train_file", required=True, help="SQuAD v1.1 JSON to train on")
-    parser.add_argument("--dev_file", required=True, help="SQuAD v1.1 JSON to score on")
-    parser.add_argument("--weights", help="Hugging Face folder; the embedded MiniLM when not given")
-    parser.add_argument("--output_dir", required=True)
+    parser.add_argument("--train_file", type=Path, help="SQuAD v1.1 JSON to train on; generated when not given")
+    parser.add_argument("--dev_file", type=Path, help="SQuAD v1.1 JSON to score on; generated when not given")
+    parser.add_argument("--weights", type=Path, help="Hugging Face folder; the embedded MiniLM when not given")
+    parser.add_argument("--output_dir", type=Path, required=True, help="where result.json and the model are written")
     parser.add_argument("--limit", type=int, default=0, help="only the first N questions of both files; 0 takes all")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=min(2, len(usable_cores())), help="of torch")
     for name, value in (
         ("seed", 42), ("epochs", 2), ("batch_size", 16), ("micro_batch_size", 4), ("eval_batch_size", 32),
         ("learning_rate", 1e-4), ("max_seq_length", 384), ("doc_stride", 128), ("warmup_ratio", 0.1),
@@ -235,10 +254,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     """Command line of the peer run."""
     args = parse(argv)
-    if args.weights and not (Path(args.weights) / "config.json").is_file():
-        raise UserError(f"{args.weights}: no config.json there; --weights takes a Hugging Face folder")
+    positive = ("epochs", "batch_size", "micro_batch_size", "eval_batch_size", "n_best_size", "max_answer_length")
+    check(args, positive, ("train_file", "dev_file"))
+    check_weights(args.weights)
+    SpanOptions(args.max_seq_length, args.doc_stride)  # refuses windows that do not advance
+    if bool(args.train_file) != bool(args.dev_file):
+        raise UserError("--train_file and --dev_file go together")
     torch.set_num_threads(args.threads)
-    print(json.dumps(run(args, record("benchmarks.peer_squad_finetune", argv, args.threads))))
+    print(json.dumps(run(args, record(MODULE, argv, args.threads))))
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def add_flags(parser: argparse.ArgumentParser, samples: int) -> None:
 
 def settle(args: argparse.Namespace, positive: tuple[str, ...]) -> None:
     """Check the flags; --quick lowers them."""
-    sidebyside.check(args, ("samples", *positive))
+    sidebyside.check(args, ("repetitions", "samples", *positive))
     check_weights(args.weights)
     if args.quick:
         args.samples, args.repetitions = min(args.samples, 6), 1

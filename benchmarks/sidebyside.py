@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -119,7 +119,11 @@ class _Worker:
                 return json.loads(line.removeprefix(MARK))
             self.log.write(line)
         self.log.seek(0)
-        raise UserError(f"benchmark worker {self.name} failed:\n{self.log.read()[-3000:]}")
+        log = self.log.read()
+        last = (log.strip().splitlines() or [""])[-1]
+        if last.startswith("error: "):  # the worker met a mistake of the user and said so
+            raise UserError(f"{self.name}: {last.removeprefix('error: ')}")
+        raise UserError(f"benchmark worker {self.name} failed:\n{log[-3000:]}")
 
     def repeat(self) -> dict[str, Any]:
         with contextlib.suppress(BrokenPipeError):  # `read` then tells why it ended
@@ -193,18 +197,21 @@ def add_flags(parser: argparse.ArgumentParser, repetitions: int) -> None:
     parser.add_argument("--worker", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
 
 
-def check(args: argparse.Namespace, positive: tuple[str, ...]) -> None:
-    """Everything that can be wrong with the flags, before work starts."""
-    names = ("repetitions", "threads", *positive)
+def check(args: argparse.Namespace, positive: Sequence[str], files: Sequence[str] = ("data_file",)) -> None:
+    """Everything that can be wrong with the flags, before work starts: numbers, and input files where given."""
+    names = ("threads", *positive)
     problems = [f"--{name} must be at least 1, got {getattr(args, name)}" for name in names if getattr(args, name) < 1]
     if args.threads > len(usable_cores()):
         problems.append(f"--threads {args.threads}: this process may use only {len(usable_cores())} cores")
-    if args.data_file and not args.data_file.is_file():
-        problems.append(f"--data_file {args.data_file}: no such file")
-    if Path(args.output).is_dir():
-        problems.append(f"--output {args.output}: is a folder; name the JSON file to write")
+    given = {name: getattr(args, name) for name in files if getattr(args, name)}
+    problems += [f"--{name} {path}: no such file" for name, path in given.items() if not Path(path).is_file()]
     if problems:
         raise UserError("; ".join(problems))
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The flags as they stand in JSON files."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
 
 
 def measure(
@@ -229,10 +236,12 @@ class Report:
     """The JSON file of a run. Made before the work starts, so that the load average is not the run's own."""
 
     def __init__(self, module: str, args: argparse.Namespace, argv: list[str] | None) -> None:
-        settings = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items() if name != "worker"}
+        if Path(args.output).is_dir():
+            raise UserError(f"--output {args.output}: is a folder; name the JSON file to write")
         environment = record(module, argv, args.threads) | {"contenders_environment": KEEP_MEMORY}
         self.path = args.output
-        self.content = {"benchmark": module, "settings": settings, "environment": environment, "results": {}}
+        self.content = {"benchmark": module, "settings": settings_of(args), "environment": environment, "results": {}}
+        del self.content["settings"]["worker"]
 
     def add(self, name: str, summary: dict[str, Any]) -> None:
         """Print one comparison and write the file with it."""

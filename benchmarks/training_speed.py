@@ -156,12 +156,17 @@ def check_losses(summary: dict[str, Any], work: dict[str, float]) -> None:
             raise UserError(f"mean loss of {name} is {run['mean_loss']}, ours {first[OURS]['mean_loss']}")
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Command line; the workers are this command too."""
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     samples.add_flags(parser, samples=64)
     parser.add_argument("--batch_size", type=int, default=16, help="samples a step (ours: on average)")
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line; the workers are this command too."""
+    args = parse(argv)
     if args.worker:
         name, setup = sidebyside.worker_setup(args)
         run_ours(setup) if name == OURS else run_torch(name, setup)

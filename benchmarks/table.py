@@ -1,0 +1,123 @@
+"""Stored results to markdown tables: `python -m benchmarks.table benchmarks/results/*.json`.
+
+One row for each ratio of a race, one for each fine-tuning run; below each table a line for each file says with which
+command, processor, threads and versions it was measured. Results of --quick measure nothing and are refused.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from models.common.cli import run_main
+from models.common.errors import UserError
+from models.common.files import read_json
+
+RACES = (
+    "benchmark",
+    "case",
+    "work/s",
+    "ours",
+    "peer",
+    "peer's work/s",
+    "ratio",
+    "by processor time",
+    "MiB, ours / peer",
+)
+RUNS = ("run", "seed", "epochs", "questions' windows, train / dev", "EM", "F1", "minutes")
+PACKAGES = {"mindspore": "MindSpore", "torch": "torch", "transformers": "transformers", "onnxruntime": "ONNX Runtime"}
+
+
+def race_rows(result: dict[str, Any]) -> list[list[str]]:
+    """A row for each case and peer of a race."""
+    rows = []
+    for case, summary in result["results"].items():
+        unit = next(iter(summary["work_per_repetition"]))
+        ours, *peers = summary["contenders"].items()
+        for name, values in peers:
+            ratio = summary["ratios"][f"{ours[0]} / {name}"]
+            cpu = "" if ratio["cpu_ratio"] is None else f"{ratio['cpu_ratio']:.2f}"
+            rows.append([
+                _short(result["benchmark"]), case, f"{_number(ours[1][f'{unit}_per_second'])} {unit}", ours[0], name,
+                _number(values[f"{unit}_per_second"]),
+                f"**{ratio['ratio']:.2f}** ({ratio['lowest']:.2f}-{ratio['highest']:.2f})", cpu,
+                f"{ours[1]['peak_memory_mib']} / {values['peak_memory_mib']}",
+            ])  # fmt: skip
+    return rows
+
+
+def run_row(result: dict[str, Any], source: Path) -> list[str]:
+    """The row of a fine-tuning run, which must be over."""
+    if not result["finished"]:
+        raise UserError(f"{source}: the run has not finished; wait for its last epoch")
+    seconds = sum(epoch["train_seconds"] + epoch["evaluate_seconds"] for epoch in result["epochs"])
+    return [
+        "transformers + torch", str(result["settings"]["seed"]), str(len(result["epochs"])),
+        f"{result['train_windows']} / {result['dev_windows']}", f"{result['exact_match']:.2f}", f"{result['f1']:.2f}",
+        f"{seconds / 60:.0f}",
+    ]  # fmt: skip
+
+
+def conditions(result: dict[str, Any]) -> str:
+    """How it was measured, as an item of a list."""
+    environment = result["environment"]
+    cpu, versions = environment["cpu"], environment["versions"]
+    packages = ", ".join(f"{name} {versions[key]}" for key, name in PACKAGES.items())
+    return (
+        f"- `{environment['command']}`: {cpu['model']} ({' '.join(cpu['flags'])}), {environment['threads']} threads on "
+        f"{environment['cores']} cores, load {environment['load_average'][0]} at the start, niceness "
+        f"{environment['niceness']}; Python {environment['python']}, {packages}; commit {environment['commit']}, "
+        f"{environment['date'][:10]}"
+    )
+
+
+def tables(paths: list[Path]) -> str:
+    """The tables of all files; a `UserError` for a file that is no result."""
+    races: list[list[str]] = []
+    runs: list[list[str]] = []
+    below: dict[str, list[str]] = {"races": [], "runs": []}
+    for path in paths:
+        result = read_json(path)
+        try:
+            if result["settings"].get("quick"):
+                raise UserError(f"{path}: made with --quick, which measures nothing")
+            if "losses" in result:
+                runs.append(run_row(result, path))
+                below["runs"].append(conditions(result))
+            else:
+                races += race_rows(result)
+                below["races"].append(conditions(result))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise UserError(f"{path}: is no result of a benchmark ({error!r})") from None
+    parts = []
+    for titles, rows, lines in ((RACES, races, below["races"]), (RUNS, runs, below["runs"])):
+        if rows:
+            parts.append("\n".join([_line(titles), _line(["---"] * len(titles)), *map(_line, rows), "", *lines]))
+    return "\n\n".join(parts)
+
+
+def _line(cells: Any) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _short(module: str) -> str:
+    return module.removeprefix("benchmarks.")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULT.json", help="what the benchmarks wrote")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    print(tables(parse(argv).results))
+
+
+if __name__ == "__main__":
+    run_main(main)
