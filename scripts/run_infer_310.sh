@@ -67,11 +67,11 @@ python="$project/.venv/bin/python"
 [[ -x "$python" ]] || python="$(command -v "${PYTHON:-python3}")" || fail "no Python found; run scripts/setup.sh"
 export PYTHONPATH="$project${PYTHONPATH:+:$PYTHONPATH}"
 
-main="$(bash "$project/ascend310_infer/build.sh")"
-mkdir -p "${6:-.}" || fail "$6: cannot be created"
-cd "${6:-.}"
+output="${6:-.}"
+mkdir -p "$output" && cd "$output" || fail "$output: no folder to write to"
 # A score of a former run must not stand there after a failure.
 rm -f acc.log
+main="$(bash "$project/ascend310_infer/build.sh")"
 if [[ "$3" == y ]]; then
   step preprocess.log with_errors "$python" -m models.bert.preprocess --manifest "$manifest" \
     --eval_json_path "$data" --result_path preprocess_Result

@@ -69,6 +69,13 @@ void ReadArtefact(const Fields &top, Manifest *manifest) {
   }
 }
 
+void CheckTexts(const Fields &fields, std::string_view key, const json::Value *list) {
+  const auto is_text = [](const json::Value &item) { return item.Is(json::Type::kString); };
+  if (list != nullptr && !std::all_of(list->items.begin(), list->items.end(), is_text)) {
+    fields.problems()->Add(fields.Path(key), "every item must be a string");
+  }
+}
+
 void ReadOrigins(const Fields &top) {
   if (const json::Value *block = top.OrNull("tokenizer", json::Type::kObject)) {
     const Fields tokenizer(*block, "tokenizer", {"file", "sha256", "lower_case"}, top.problems());
@@ -81,13 +88,7 @@ void ReadOrigins(const Fields &top) {
     weights.FileName("file");
     weights.Hash("sha256");
   }
-  if (const json::Value *labels = top.OrNull("labels", json::Type::kArray)) {
-    const bool texts = std::all_of(labels->items.begin(), labels->items.end(),
-                                   [](const json::Value &item) { return item.Is(json::Type::kString); });
-    if (!texts) {
-      top.problems()->Add("labels", "every label must be a string");
-    }
-  }
+  CheckTexts(top, "labels", top.OrNull("labels", json::Type::kArray));
 }
 
 void ReadParity(const Fields &top, const Manifest &manifest) {
@@ -97,7 +98,7 @@ void ReadParity(const Fields &top, const Manifest &manifest) {
   }
   const Fields parity(*block, "parity", {"reference", "tolerance", "max_abs_difference", "batches"}, top.problems());
   parity.String("reference");
-  parity.Of("batches", json::Type::kArray);
+  CheckTexts(parity, "batches", parity.Of("batches", json::Type::kArray));
   const double tolerance = parity.Number("tolerance");
   const json::Value *measured = parity.Of("max_abs_difference", json::Type::kObject);
   if (measured == nullptr) {
@@ -106,6 +107,10 @@ void ReadParity(const Fields &top, const Manifest &manifest) {
   for (const auto &[name, value] : measured->members) {
     if (!value.IsNumber() || !(value.real <= tolerance)) {
       top.problems()->Add("parity.max_abs_difference." + name, "is not within the tolerance");
+    }
+    const auto is_it = [&name = name](const GraphOutput &output) { return output.name == name; };
+    if (std::none_of(manifest.outputs.begin(), manifest.outputs.end(), is_it)) {
+      top.problems()->Add("parity.max_abs_difference." + name, "is no output");
     }
   }
   for (const GraphOutput &output : manifest.outputs) {

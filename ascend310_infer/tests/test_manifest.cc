@@ -62,7 +62,7 @@ TEST(manifest, damaged_files_are_refused) {
     {"\"mindir_lite\"", "\"tflite\"", "is not one of mindir, mindir_lite, onnx"},
     {"\"ba7816", "\"BA7816", "64 lower-case hexadecimal digits"},
     {"\"lower_case\": true", "\"lower_case\": \"yes\"", "tokenizer.lower_case: expected boolean"},
-    {"[\"no\", \"yes\"]", "[\"no\", 1]", "every label must be a string"},
+    {"[\"no\", \"yes\"]", "[\"no\", 1]", "labels: every item must be a string"},
     {"\"start_logits\": 3e-6", "\"start_logits\": 3e-3", "is not within the tolerance"},
     {"\"start_logits\": 3e-6", "\"other\": 0", "max_abs_difference.start_logits: is missing"},
     {"{", "", "m, line 2, column 21: unexpected text"},

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,20 +86,22 @@ def copy_of(deployed: Deployed, folder: Path) -> Deployed:
     return Deployed(folder / "mindir", folder / "samples", deployed.arrays)
 
 
-def edit_manifest(model: Path, **blocks: object) -> None:
-    """Replace top-level keys of the manifest in the folder `model`; a dict updates the block that is there."""
-    path = model / FILE_NAME
-    values = json.loads(path.read_text())
-    for name, value in blocks.items():
-        values[name] = {**values[name], **value} if isinstance(value, dict) else value
-    path.write_text(json.dumps(values))
+def editing(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    """What applies `change` to the values of a JSON file."""
+
+    def apply(path: Path) -> None:
+        values = json.loads(path.read_text())
+        change(values)
+        path.write_text(json.dumps(values))
+
+    return apply
 
 
 def replace_model(deployed: Deployed, content: bytes) -> None:
     """Another artefact under the same name, with the SHA-256 that belongs to it."""
     artefact = deployed.model / "tiny.mindir"
     artefact.write_bytes(content)
-    edit_manifest(deployed.model, artefact={"sha256": sha256_of(artefact)})
+    editing(lambda m: m["artefact"].update(sha256=sha256_of(artefact)))(deployed.model / FILE_NAME)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

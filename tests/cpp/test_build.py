@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -62,6 +63,23 @@ def test_mutated_manifests_and_inputs(sanitized):
 def test_the_fuzz_driver_is_repeatable(sanitized):
     run = [subprocess.run([sanitized / "tests" / "fuzz", seed, "600"], capture_output=True) for seed in ("1", "1", "2")]
     assert run[0].stdout == run[1].stdout != run[2].stdout
+
+
+def test_a_project_that_was_moved_is_built_anew(tmp_path):
+    """CMake alone refuses that. The project is a small one: what it compiles does not matter here."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    shutil.copy(BUILD, first)
+    (first / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.16)\nproject(small NONE)\nset(TESTS OFF CACHE BOOL x)\n"
+        "add_custom_target(all_of_it ALL COMMAND touch ${CMAKE_BINARY_DIR}/made)\n"
+    )
+    for place in (first, second):
+        done = subprocess.run(["bash", place / "build.sh", "--tests"], capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{place}/build/tests\n", "")
+        (place / "build/tests/made").unlink()
+        if place == first:
+            first.rename(second)
 
 
 @pytest.mark.parametrize(

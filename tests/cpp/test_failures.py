@@ -1,6 +1,5 @@
 """What is wrong ends in the exit code of its kind and one line that names it; results of an earlier run stay whole."""
 
-import json
 import resource
 import shutil
 import signal
@@ -17,11 +16,11 @@ from tests.cpp.deployment import (
     Deployed,
     contents,
     copy_of,
-    edit_manifest,
+    editing,
     infer,
     replace_model,
     run_program,
-)  # fmt: skip
+)
 
 USAGE, MANIFEST, MODEL, INPUT, DEVICE, OUTPUT, PREDICT = range(2, 9)
 
@@ -82,32 +81,23 @@ def test_command_line(program, arguments, words, tmp_path):
 # --- the manifest ----------------------------------------------------------------------------------------------------
 
 
-def edit(change: Callable[[dict], object]) -> Callable[[Path], None]:
-    """Change the parsed manifest."""
-
-    def apply(path: Path) -> None:
-        values = json.loads(path.read_text())
-        change(values)
-        path.write_text(json.dumps(values))
-
-    return apply
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (Path.unlink, ["cannot be opened"]),
         (lambda path: path.write_text(path.read_text()[:-20]), ["line "]),
         (lambda path: path.write_text(""), []),
-        (edit(lambda m: m.update(batch=3)), ['unknown key "batch"']),
-        (edit(lambda m: m["artefact"].update(size=3)), ['artefact: unknown key "size"']),
-        (edit(lambda m: m.pop("outputs")), ["outputs: is missing"]),
-        (edit(lambda m: m.update(precision=32)), ["precision: expected string, got integer"]),
-        (edit(lambda m: m["packing"].update(row_length="64")), ["packing.row_length: expected integer, got string"]),
-        (edit(lambda m: m.update(manifest_version=2)), ["manifest_version is not 1"]),
-        (edit(lambda m: m["inputs"][0].update(shape=[-1, LENGTH])), ["inputs[0].shape", "dynamic shapes"]),
+        (editing(lambda m: m.update(batch=3)), ['unknown key "batch"']),
+        (editing(lambda m: m["artefact"].update(size=3)), ['artefact: unknown key "size"']),
+        (editing(lambda m: m.pop("outputs")), ["outputs: is missing"]),
+        (editing(lambda m: m.update(precision=32)), ["precision: expected string, got integer"]),
+        (editing(lambda m: m["packing"].update(row_length="64")), ["packing.row_length: expected integer, got string"]),
+        (editing(lambda m: m.update(manifest_version=2)), ["manifest_version is not 1"]),
+        (editing(lambda m: m["inputs"][0].update(shape=[-1, LENGTH])), ["inputs[0].shape", "dynamic shapes"]),
         (
-            edit(lambda m: [m.update(extra=1), m["artefact"].update(sha256="no"), m["outputs"][1].update(per="row")]),
+            editing(
+                lambda m: [m.update(extra=1), m["artefact"].update(sha256="no"), m["outputs"][1].update(per="row")]
+            ),
             ['unknown key "extra"', "artefact.sha256", "outputs[1].per"],
         ),
     ],
@@ -146,7 +136,7 @@ def test_model_of_a_version_that_lite_does_not_know(program, broken):
     model = ModelProto.FromString((broken.model / "tiny.mindir").read_bytes())
     model.mind_ir_version = 3
     replace_model(broken, model.SerializeToString())
-    edit_manifest(broken.model, artefact={"ir_version": 3})
+    editing(lambda m: m["artefact"].update(ir_version=3))(broken.model / "manifest.json")
     check_refusal(program, broken, MODEL, "MindIR version 3", "mindir_lite")
 
 
