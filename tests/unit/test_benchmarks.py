@@ -1,0 +1,384 @@
+"""Every benchmark to its end on a tiny model: what its JSON says, that it adds up, and what mistakes it refuses."""
+
+import importlib
+import json
+import random
+import re
+import shlex
+from pathlib import Path
+from statistics import median
+from unicodedata import is_normalized
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForQuestionAnswering
+from transformers.models.bert.tokenization_bert_legacy import BasicTokenizer, WordpieceTokenizer, load_vocab
+
+from benchmarks import google_squad, peer_squad_finetune, samples, sidebyside, table
+from data_tools.convert import SquadConversion, convert_squad
+from data_tools.feature_store import FeatureSet, load_features
+from data_tools.features.span import SpanOptions
+from models.bert import run_squad
+from models.common.cli import run_main
+from models.common.errors import UserError
+from models.common.metrics import squad
+from tests.tiny import TINY, write_squad
+from tests.tolerances import TOLERANCES
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+MACHINE = {"date", "command", "commit", "cpu", "cores", "threads", "load_average", "niceness", "platform", "python",
+           "versions"}  # fmt: skip
+# Module -> flags; {data} and {weights} are filled in. Half of them generate their data, half are given a file.
+RACES = {
+    "training_speed": "--weights {weights} --data_file {data} --batch_size 3",
+    "evaluation_speed": "--weights {weights} --rows 2 --batch_size 3",
+    "cpp_vs_onnxruntime": "--weights {weights} --data_file {data} --rows 2 --cases packed padded",
+    "conversion": "--formats numpy mindrecord",
+}
+OURS = {"cpp_vs_onnxruntime": "C++, MindSpore Lite"}
+CASES = {"training_speed": ["training"], "evaluation_speed": ["evaluation"],
+         "cpp_vs_onnxruntime": ["packed", "padded"], "conversion": ["numpy", "mindrecord"]}  # fmt: skip
+PEERS = {"training_speed": 3, "evaluation_speed": 2, "cpp_vs_onnxruntime": 1, "conversion": 1}
+LENGTH = TINY.max_position_embeddings
+SEED = 5
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, minilm_dir) -> dict[str, Path]:
+    """A SQuAD file and a random Hugging Face model without dropout, so that losses can be compared."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    torch.manual_seed(SEED)
+    settings = {**TINY.to_dict(), "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = BertForQuestionAnswering(BertConfig(**settings))
+    samples.save_model(model, folder / "weights", minilm_dir / "vocab.txt")
+    return {"weights": folder / "weights", "data": write_squad(folder / "tiny.json"), "folder": folder}
+
+
+@pytest.fixture(scope="module", params=sorted(RACES))
+def race(request, inputs) -> tuple[str, dict]:
+    """A race run to its end, and its JSON."""
+    name, output = request.param, inputs["folder"] / f"{request.param}.json"
+    flags = RACES[name].format(**inputs).split()
+    importlib.import_module(f"benchmarks.{name}").main([*flags, "--quick", "--output", str(output)])
+    return name, json.loads(output.read_text())
+
+
+def test_a_race_says_how_it_was_measured(race, inputs):
+    name, result = race
+    assert list(result) == ["benchmark", "settings", "environment", "results"]
+    assert result["benchmark"] == f"benchmarks.{name}"
+    assert MACHINE | {"contenders_environment"} == set(result["environment"])
+    assert result["settings"]["quick"] is True and "worker" not in result["settings"]
+    command = shlex.split(result["environment"]["command"])
+    assert command[:3] == ["python", "-m", f"benchmarks.{name}"] and "--quick" in command
+    assert result["environment"]["threads"] == result["settings"]["threads"]
+    given = result["settings"]["data_file"]
+    assert given == (str(inputs["data"]) if "{data}" in RACES[name] else None)
+
+
+def test_the_figures_of_a_race_add_up(race):
+    name, result = race
+    assert list(result["results"]) == CASES[name]
+    for summary in result["results"].values():
+        contenders, work = summary["contenders"], summary["work_per_repetition"]
+        ours = OURS.get(name, "ours")
+        assert next(iter(contenders)) == ours and len(contenders) == 1 + PEERS[name]
+        assert set(summary["ratios"]) == {f"{ours} / {peer}" for peer in contenders if peer != ours}
+        for who, made in contenders.items():
+            seconds = [run["seconds"] for run in made["repetitions"]]
+            assert len(seconds) == 1 and made["median_seconds"] == median(seconds)
+            assert made["peak_memory_mib"] == max(run["peak_memory_mib"] for run in made["repetitions"]) > 10
+            assert all(run["waiting_cpu_seconds"] < 0.2 for run in made["repetitions"]), who
+            for unit, amount in work.items():
+                assert made[f"{unit}_per_second"] == pytest.approx(amount / made["median_seconds"])
+            if who != ours:
+                ratio = summary["ratios"][f"{ours} / {who}"]
+                quotient = made["median_seconds"] / contenders[ours]["median_seconds"]
+                assert ratio["ratio"] == ratio["lowest"] == ratio["highest"] == pytest.approx(quotient)
+
+
+def test_all_contenders_of_a_race_did_the_same_work(race):
+    name, result = race
+    for summary in result["results"].values():
+        runs = [run for made in summary["contenders"].values() for run in made["repetitions"]]
+        if name == "conversion":
+            assert {run["features"] for run in runs} == {summary["work_per_repetition"]["features"]}
+            assert summary["work_per_repetition"]["features"] >= 200
+            assert 0.99 <= summary["equal_labels"] <= 1 and len(summary["tokens_sha256"]) == 64
+            continue
+        drawn = summary["samples"]
+        assert drawn["windows"] == 6 and drawn["row_length"] == LENGTH
+        assert drawn["real_tokens"] == drawn["mean_length"] * 6 <= 6 * LENGTH
+        assert {run["real_tokens"] for run in runs} == {drawn["real_tokens"]}
+        assert {run.get("windows", run.get("examples")) for run in runs} == {6}
+        logits = summary["logits"]
+        assert logits["largest_logit"] > 0 and len(logits["largest_difference"]) == PEERS[name]
+        for difference in logits["largest_difference"].values():
+            assert difference <= samples.LOGITS_TOLERANCE * logits["largest_logit"]
+
+
+def test_stored_results_become_tables(race, tmp_path, capsys):
+    name, result = race
+    quick, real = tmp_path / "quick.json", tmp_path / "real.json"
+    quick.write_text(json.dumps(result))
+    with pytest.raises(UserError, match="measures nothing"):
+        table.main([str(quick)])
+    result["settings"]["quick"] = False
+    real.write_text(json.dumps(result))
+    table.main([str(real)])
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line for line in lines if line.startswith(f"| {name} |")]
+    assert len(rows) == PEERS[name] * len(CASES[name])
+    assert all(line.count("|") == len(table.RACES) + 1 for line in lines if line.startswith("|"))
+    ratios = [ratio["ratio"] for summary in result["results"].values() for ratio in summary["ratios"].values()]
+    assert [f"**{ratio:.2f}**" in row for ratio, row in zip(ratios, rows, strict=True)] == [True] * len(rows)
+    [below] = [line for line in lines if line.startswith("- ")]
+    assert result["environment"]["command"] in below and result["environment"]["cpu"]["model"] in below
+    assert f"{result['environment']['threads']} threads" in below and "MindSpore 2.10" in below
+
+
+def worker(body: str) -> list[str]:
+    return ["-c", f"import os, time\nfrom benchmarks.sidebyside import serve\n{body}"]
+
+
+def test_turns_alternate_after_a_warm_up_on_the_same_cores():
+    body = (
+        "serve({'cores': len(os.sched_getaffinity(0)), 'omp': os.environ['OMP_NUM_THREADS']},"
+        " lambda: {'at': time.monotonic()})"
+    )
+    results = sidebyside.alternate({"a": worker(body), "b": worker(body)}, 4, threads=1)
+    assert [result["description"] for result in results.values()] == [{"cores": 1, "omp": "1"}] * 2
+    turns = sorted((run["at"], name) for name, result in results.items() for run in result["repetitions"])
+    assert "".join(name for _, name in turns) == "abbaabba"
+
+
+def test_memory_is_that_of_the_contender_and_not_of_its_parent():
+    ballast = np.ones(1 << 25)  # 256 MiB
+    results = sidebyside.alternate({"a": worker("serve({}, lambda: None)")}, 1, threads=1)
+    assert results["a"]["repetitions"][0]["peak_memory_mib"] < ballast.nbytes >> 20
+
+
+def test_ratios_pair_the_turns_and_show_their_spread():
+    def runs(*seconds):
+        repetitions = [{"seconds": s, "cpu_seconds": 2 * s, "peak_memory_mib": 7} for s in seconds]
+        return {"description": {}, "repetitions": repetitions}
+
+    summary = sidebyside.summarise({"us": runs(1.0, 2.0, 4.0), "they": runs(3.0, 2.0, 10.0)}, "us", {"samples": 8})
+    ratio = summary["ratios"]["us / they"]
+    assert ratio == {"ratio": 2.5, "lowest": 1.0, "highest": 3.0, "cpu_ratio": 2.5}
+    assert summary["contenders"]["they"]["samples_per_second"] == 8 / 3
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("import sys; sys.exit('error: the file is bad')", "^a: the file is bad$"),
+        ("serve({}, lambda: 1 / 0)", "benchmark worker a failed:.*(?s:.)*ZeroDivisionError"),
+    ],
+)
+def test_a_worker_that_fails_is_an_error(body, message):
+    with pytest.raises(UserError, match=message):
+        sidebyside.alternate({"a": worker(body)}, 1, threads=1)
+
+
+def test_other_logits_are_an_error_and_no_ratio(tmp_path):
+    features = FeatureSet({"input_ids": np.zeros(5, np.int32)}, np.array([0, 2, 5]), {})
+    ours = [np.ones((2, 2)), np.ones((2, 4))]  # the fourth token of the second is padding
+    samples.save_logits(str(tmp_path), "ours", ours, features)
+    ours[1][:, 3] = 99
+    ours[1][0, 2] += 5e-4
+    samples.save_logits(str(tmp_path), "near", ours, features)
+    ours[1][0, 2] += 1e-3
+    samples.save_logits(str(tmp_path), "far", ours, features)
+    assert samples.compare_logits(str(tmp_path), ["ours", "near"])["largest_difference"]["near"] == pytest.approx(5e-4)
+    with pytest.raises(UserError, match="ours and far do not compute the same"):
+        samples.compare_logits(str(tmp_path), ["ours", "near", "far"])
+
+
+RACE = "--output {folder}/out.json"
+MISTAKES = [
+    ("training_speed", f"{RACE} --samples 0 --batch_size -1", "--samples must be at least 1, got 0; --batch_size"),
+    ("training_speed", f"{RACE} --weights {{folder}}", "no config.json and no vocab.txt there"),
+    ("training_speed", f"{RACE} --weights {{weights}} --data_file {{data}} --samples 999", "--samples asks for 999"),
+    ("evaluation_speed", f"{RACE} --threads 100000", "this process may use only"),
+    ("evaluation_speed", "--output {folder}", "is a folder; name the JSON file"),
+    ("cpp_vs_onnxruntime", f"{RACE} --data_file no.json", "--data_file no.json: no such file"),
+    ("cpp_vs_onnxruntime", f"{RACE} --rows 0", "--rows must be at least 1"),
+    ("conversion", f"{RACE} --repetitions 0", "--repetitions must be at least 1"),
+    ("conversion", f"{RACE} --vocab_file no.txt", "--vocab_file no.txt: no such file"),
+    ("conversion", f"{RACE} --formats numpy --data_file {{weights}}/config.json", "ours: "),
+    ("peer_squad_finetune", "--output_dir {folder}/peer --epochs 0", "--epochs must be at least 1"),
+    ("peer_squad_finetune", "--output_dir {folder}/peer --train_file {data}", "go together"),
+    ("peer_squad_finetune", "--output_dir {folder}/peer --doc_stride 384", "no room"),
+    ("peer_squad_finetune", "--output_dir {folder}/peer --train_file {broken} --dev_file {data} --weights {weights}",
+     "not in SQuAD v1.1 format, question 1: KeyError('qas')"),
+    ("peer_squad_finetune", "--output_dir {data} --weights {weights}", "File exists"),
+    ("environment", "--output {folder}", "Is a directory"),
+    ("table", "{data}", "is no result of a benchmark"),
+    ("table", "no.json", "no such file"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "flags", "message"), MISTAKES)
+def test_mistakes_give_one_line_and_exit_code_2(module, flags, message, inputs, capfd):
+    broken = inputs["folder"] / "broken.json"
+    broken.write_text('{"version": "1.1", "data": [{"paragraphs": [{"context": "Here."}]}]}')
+    argv = flags.format(**inputs, broken=broken).split()
+    with pytest.raises(SystemExit) as exit_:
+        run_main(importlib.import_module(f"benchmarks.{module}").main, argv)
+    assert exit_.value.code == 2
+    errors = [line for line in capfd.readouterr().err.splitlines() if "error: " in line]
+    assert len(errors) == 1 and errors[0].startswith("error: ") and message in errors[0]
+
+
+def peer(inputs: dict[str, Path], output: Path, *flags: object) -> dict:
+    argv = [
+        "--train_file", inputs["data"], "--dev_file", inputs["data"], "--weights", inputs["weights"], "--output_dir",
+        output, "--batch_size", 4, "--max_seq_length", LENGTH, "--doc_stride", 16, "--seed", SEED, *flags,
+    ]  # fmt: skip
+    peer_squad_finetune.main([str(value) for value in argv])
+    return json.loads((output / "result.json").read_text())
+
+
+@pytest.mark.parametrize("part", [1, 3, 4])
+def test_the_peer_has_the_losses_of_a_plain_loop(part, inputs, tmp_path):
+    features = load_features(converted(inputs["data"], inputs["weights"] / "vocab.txt", tmp_path / "features"))
+    result = peer(inputs, tmp_path / "peer", "--micro_batch_size", part)
+    assert result["train_windows"] == result["dev_windows"] == len(features) > 8
+    assert result["steps"] == len(result["losses"]) == 2 * -(-len(features) // 4)
+    expected = plain_losses(inputs["weights"], features, part, result["steps"])
+    tolerance = TOLERANCES["peer losses"]
+    np.testing.assert_allclose(result["losses"], expected, rtol=tolerance.rtol, atol=tolerance.atol)
+    assert np.ptp(expected) > 0.1  # the weights did change
+    assert set(result["environment"]) == MACHINE and result["finished"] is True
+
+
+def converted(data: Path, vocab: Path, folder: Path) -> Path:
+    options = SpanOptions(LENGTH, 16, "overlap", max_query_length=1000)
+    convert_squad(SquadConversion(data, vocab, folder, True, span=options, dataset_format="numpy"))
+    return folder
+
+
+def plain_losses(weights: Path, features: FeatureSet, part: int, steps: int) -> list[float]:
+    """Two epochs, every batch padded to the full length and computed at once; schedule, clipping, groups by hand.
+
+    transformers lets the padding of a part take part in the softmax, so the softmax reaches as far as the part does.
+    """
+    torch.manual_seed(SEED)
+    model = BertForQuestionAnswering.from_pretrained(weights).train()
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.01},
+        {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
+    ]
+    optimizer, warmup, losses = torch.optim.AdamW(groups, eps=1e-8), int(0.1 * steps), []
+    for _ in range(2):
+        order = torch.randperm(len(features)).numpy()
+        for first in range(0, len(order), 4):
+            step, indices = len(losses), order[first : first + 4]
+            indices = indices[np.argsort(features.lengths[indices], kind="stable")]
+            batch = {name: torch.from_numpy(values).long() for name, values in features.padded(indices, LENGTH).items()}
+            output = model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
+            widths = [max(features.lengths[indices[at // part * part :][:part]]) for at in range(len(indices))]
+            loss = torch.stack([
+                torch.logsumexp(logits[row, :width], 0) - logits[row, batch[f"{end}_position"][row]]
+                for end, logits in (("start", output.start_logits), ("end", output.end_logits))
+                for row, width in enumerate(widths)
+            ]).mean()  # fmt: skip
+            optimizer.zero_grad()
+            loss.backward()
+            norm = torch.sqrt(sum((p.grad**2).sum() for p in model.parameters()))
+            for parameter in model.parameters():
+                parameter.grad *= min(1.0, 1.0 / (norm.item() + 1e-6))
+            for group in optimizer.param_groups:
+                group["lr"] = 1e-4 * (step / warmup if step < warmup else (steps - step) / (steps - warmup))
+            optimizer.step()
+            losses.append(loss.item())
+    return losses
+
+
+def test_the_peer_scores_the_questions_it_was_asked(inputs, tmp_path, capsys):
+    result = peer(inputs, tmp_path, "--limit", 3, "--epochs", 1)
+    predictions = json.loads((tmp_path / "predictions.json").read_text())
+    assert list(predictions) == ["q0", "q1", "q2"]
+    dataset = squad.load_dataset(inputs["data"])
+    dataset["data"][0]["paragraphs"] = dataset["data"][0]["paragraphs"][:1]
+    del dataset["data"][0]["paragraphs"][0]["qas"][3:]
+    scores = squad.evaluate(dataset, predictions)
+    assert {name: result[name] for name in scores} == scores == {k: result["epochs"][0][k] for k in scores}
+    assert "Unanswered" not in capsys.readouterr().err
+    table.main([str(tmp_path / "result.json")])
+    row = capsys.readouterr().out.splitlines()[2]
+    assert f"| {SEED} | 1 | 3 / 3 | {scores['exact_match']:.2f} | {scores['f1']:.2f} |" in row
+
+
+def test_the_peer_generates_its_data_when_none_is_given(inputs, tmp_path):
+    peer_squad_finetune.main([
+        "--weights", str(inputs["weights"]), "--output_dir", str(tmp_path), "--limit", "4", "--epochs", "1",
+        "--max_seq_length", str(LENGTH), "--doc_stride", "16",
+    ])  # fmt: skip
+    assert list(json.loads((tmp_path / "predictions.json").read_text())) == [f"dev-0000{n}" for n in range(4)]
+
+
+@pytest.mark.parametrize("lower_case", [True, False])
+def test_googles_tokenizer_is_the_one_that_transformers_keeps(lower_case, minilm_dir):
+    ours = google_squad.GoogleTokenizer(minilm_dir / "vocab.txt", lower_case)
+    basic = BasicTokenizer(do_lower_case=lower_case)
+    pieces = WordpieceTokenizer(load_vocab(minilm_dir / "vocab.txt"), "[UNK]", google_squad.MAX_WORD_CHARACTERS)
+    assert ours.vocab == load_vocab(minilm_dir / "vocab.txt")
+    rng = random.Random(3)
+    # transformers also composes characters first, which Google's code does not; it makes no difference to these.
+    codes = [*range(0x20, 0x250), *range(0x370, 0x378), *range(0x400, 0x530), *range(0x4E00, 0x4E80), 0x2014, 0x202F]
+    codes += [0x200B, 0xFFFD, 0x3000, 0xAC00, 0x20001, 0x1F600, 0, 7, 9, 10]
+    alphabet = "".join(character for character in map(chr, codes) if is_normalized("NFC", character))
+    accents = "".join(map(chr, range(0x300, 0x330))) if lower_case else ""
+    texts = ["", " \t", "x" * 201, "x" * 200, "unaffable", "The Möbius-strip's (1858) $5 `x`", "ภาษา"]
+    texts += ["".join(rng.choices(alphabet + accents + " " * 60, k=rng.randrange(60))) for _ in range(1500)]
+    for text in texts:
+        words = basic.tokenize(text)
+        assert ours.basic_tokens(text) == words, repr(text)
+        assert ours.tokenize(text) == [piece for word in words for piece in pieces.tokenize(word)], repr(text)
+
+
+def test_googles_answer_span_and_best_window(minilm_dir):
+    google = google_squad.GoogleTokenizer(minilm_dir / "vocab.txt", lower_case=True)
+    tokens = google.tokenize("(1895-1943)")
+    assert tokens == ["(", "1895", "-", "1943", ")"]
+    assert google_squad._improve_answer_span(tokens, 0, 4, google, "1895") == (1, 1)
+    assert google_squad._improve_answer_span(tokens, 0, 4, google, "1900") == (0, 4)
+    spans = [(0, 6), (3, 6), (6, 3)]
+    assert [google_squad._best_span(spans, position) for position in range(9)] == [0, 0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def commands() -> list[list[str]]:
+    """Every command line of the READMEs, without `python -m`."""
+    text = "".join(path.read_text(encoding="utf-8") for path in (BENCHMARKS / "README.md", results() / "README.md"))
+    return [shlex.split(found) for found in re.findall(r"`python -m ([^`]*)`", text)]
+
+
+def results() -> Path:
+    return BENCHMARKS / "results"
+
+
+@pytest.mark.parametrize("command", commands(), ids=lambda command: command[0])
+def test_every_command_of_the_readme_is_understood(command):
+    module, *argv = command
+    settings = run_squad.parse(argv) if module == "models.bert.run_squad" else parse_of(module)(argv)
+    assert vars(settings) or settings
+
+
+def parse_of(module: str):
+    return importlib.import_module(module).parse
+
+
+def test_the_readme_has_a_command_for_every_benchmark():
+    named = {command[0] for command in commands()}
+    mains = {f"benchmarks.{path.stem}" for path in BENCHMARKS.glob("*.py") if "run_main(main)" in path.read_text()}
+    assert mains <= named and "<!-- results -->" in (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+
+
+def test_published_results_can_be_shown_and_name_no_machine():
+    stored = sorted(results().glob("*.json"))
+    for path in stored:
+        assert not re.search(r'["\s=]/\w', path.read_text(encoding="utf-8")), f"{path}: holds an absolute path"
+    assert table.tables(stored).count("\n- ") == len(stored)
