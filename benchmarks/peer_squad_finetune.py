@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from transformers import BertForQuestionAnswering, BertTokenizerFast, get_linear_schedule_with_warmup
 
+from benchmarks import sidebyside
 from benchmarks.environment import record
 from benchmarks.samples import check_weights, data_file
-from benchmarks.sidebyside import check, settings_of, usable_cores
 from data_tools.features.span import SpanOptions
 from data_tools.synthetic_squad import DEFAULT_DEV_QUESTIONS, DEFAULT_TRAIN_QUESTIONS
 from models.common.cli import run_main
@@ -206,7 +206,7 @@ def run(args: argparse.Namespace, environment: dict[str, Any]) -> dict[str, Any]
     optimizer = make_optimizer(model, args.learning_rate, args.weight_decay)
     schedule = get_linear_schedule_with_warmup(optimizer, int(args.warmup_ratio * steps), steps)
     result = {
-        "benchmark": MODULE, "settings": settings_of(args), "train_windows": len(train_windows),
+        "benchmark": MODULE, "settings": sidebyside.settings_of(args), "train_windows": len(train_windows),
         "dev_windows": len(dev_windows), "steps": steps, "epochs": [], "losses": [], "environment": environment,
     }  # fmt: skip
     with Progress("train", steps, "steps") as progress:
@@ -239,7 +239,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="Hugging Face folder; the embedded MiniLM when not given")
     parser.add_argument("--output_dir", type=Path, required=True, help="where result.json and the model are written")
     parser.add_argument("--limit", type=int, default=0, help="only the first N questions of both files; 0 takes all")
-    parser.add_argument("--threads", type=int, default=min(2, len(usable_cores())), help="of torch")
+    parser.add_argument("--threads", type=int, default=min(2, len(sidebyside.usable_cores())), help="of torch")
     for name, value in (
         ("seed", 42), ("epochs", 2), ("batch_size", 16), ("micro_batch_size", 4), ("eval_batch_size", 32),
         ("learning_rate", 1e-4), ("max_seq_length", 384), ("doc_stride", 128), ("warmup_ratio", 0.1),
@@ -255,7 +255,7 @@ def main(argv: list[str] | None = None) -> None:
     """Command line of the peer run."""
     args = parse(argv)
     positive = ("epochs", "batch_size", "micro_batch_size", "eval_batch_size", "n_best_size", "max_answer_length")
-    check(args, positive, ("train_file", "dev_file"))
+    sidebyside.check(args, positive, ("train_file", "dev_file"))
     check_weights(args.weights)
     SpanOptions(args.max_seq_length, args.doc_stride)  # refuses windows that do not advance
     if bool(args.train_file) != bool(args.dev_file):

@@ -22,8 +22,8 @@ TORCH_PADDED, TORCH_DYNAMIC, TORCH_PARTS = "torch, padded", "torch, longest of b
 PART = 4  # samples that are computed at once in the last of them
 LEARNING_RATE, WEIGHT_DECAY, CLIP = 1e-5, 0.01, 1.0
 MAX_SAMPLES = 8
-# Dropout and the order of the samples differ; a loss over the wrong tokens is off by a sixth (log 384 and log 128).
-LOSS_TOLERANCE = 0.08
+# Dropout and the order of the samples differ; a new head's loss over padding, too, is 0.8 more (log 384 - log 176).
+LOSS_TOLERANCE = 0.3
 
 
 def load_network(folder: str) -> Any:
@@ -152,7 +152,7 @@ def check_losses(summary: dict[str, Any], work: dict[str, float]) -> None:
         counts = {unit: run[unit] for unit in work}
         if counts != work:
             raise UserError(f"{name} trained on {counts}, the samples hold {work}")
-        if not abs(run["mean_loss"] / first[OURS]["mean_loss"] - 1) <= LOSS_TOLERANCE:
+        if not abs(run["mean_loss"] - first[OURS]["mean_loss"]) <= LOSS_TOLERANCE:
             raise UserError(f"mean loss of {name} is {run['mean_loss']}, ours {first[OURS]['mean_loss']}")
 
 
