@@ -1,6 +1,6 @@
 """Generates the embedded question answering dataset: SQuAD v1.1 files of English paragraphs about invented things.
 
-    python -m data_tools.synthetic_squad --output_dir DIR --seed 1 --train_questions 2400 --dev_questions 400
+    python -m data_tools.synthetic_squad --output_dir DIR --seed 1 --train_questions 2000 --dev_questions 400
 
 A paragraph is about one bridge, ship, town, ... (`synthetic/topic_*.yaml`): an opening and some facts, each in one of
 several wordings, filled with names, dates and numbers (`synthetic/words.yaml`). Every paragraph holds several persons,
@@ -28,10 +28,10 @@ from models.common.files import write_json
 
 FOLDER = Path(__file__).parent / "synthetic"
 SPLITS = ("train", "dev")
-DEFAULT_TRAIN_QUESTIONS, DEFAULT_DEV_QUESTIONS = 2400, 400
+DEFAULT_TRAIN_QUESTIONS, DEFAULT_DEV_QUESTIONS = 2000, 400
 QUESTIONS_PER_PARAGRAPH = 4
-# 60 to 85 words are about 80 to 130 word pieces: long enough for several facts, short enough to train on two cores.
-MIN_WORDS, MAX_WORDS = 60, 85
+# 50 to 75 words are about 65 to 120 word pieces: long enough for several facts, short enough to train on two cores.
+MIN_WORDS, MAX_WORDS = 50, 75
 DEV_SHARE = 5  # every fifth item of a pool, every fifth number
 FIRST_YEARS, DEFAULT_GAP = (1790, 1910), (1, 10)
 TRIES_FOR_A_NEW_TITLE = 50  # then a title is used again: pools are finite, the number of questions is not
