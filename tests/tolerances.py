@@ -19,7 +19,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "logits": Tolerance(1e-5, 1e-5, "as hidden states, summed once more over the hidden size"),
     "loss": Tolerance(1e-5, 2e-6, "logits in a log-sum-exp"),
     "gradients": Tolerance(1e-4, 5e-6, "float32 backward through every layer, sums over all tokens in another order"),
-    "lite logits": Tolerance(0.0, 1e-6, "MindSpore Lite rounds softmax and gelu otherwise: off by 1.4e-7 (measured), of 0.3"),
+    "lite logits": Tolerance(0.0, 1e-6, "MindSpore Lite rounds otherwise: off by 1.4e-7 (measured), of 0.34"),
     "packing": Tolerance(1e-5, 5e-6, "float32 sums over the same tokens at other places of the matrices"),
     "peer losses": Tolerance(1e-5, 1e-6, "six AdamW steps: gradients summed in parts of other shapes"),
 }
