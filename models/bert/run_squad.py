@@ -242,7 +242,7 @@ class Evaluation:
             self._convert(path, config.vocab_file_path or vocab)
         features = load_features(path)
         source = features.info.get("source", {}).get("sha256")
-        if features.qas_ids is None or source is None:
+        if "offset_start" not in features.tokens or features.qas_ids is None or source is None:
             raise UserError(f"{path}: not made for evaluation; convert with --is_training false")
         if source != sha256_of(config.eval_json_path):
             raise UserError(f"{path}: made from another file than {config.eval_json_path}; convert this one")

@@ -23,7 +23,9 @@ def command_lines(document: Path) -> list[str]:
     return sorted({re.sub(r"\s+#.*", "", line).strip() for line in lines} - {""})
 
 
-COMMANDS = sorted({line for document in DOCUMENTS for line in command_lines(document)})
+# All commands of this one are executed, in tests/cpp/test_readme.py.
+EXECUTED = {REPOSITORY / "ascend310_infer" / "README.md"}
+COMMANDS = sorted({line for document in DOCUMENTS if document not in EXECUTED for line in command_lines(document)})
 
 
 class Accepted(Exception):
@@ -45,7 +47,7 @@ def test_every_command_of_a_document_is_one_that_its_program_takes(line, monkeyp
     elif words[0] == "bash":
         script_takes(words[1], words[2:])
     else:
-        assert words[0] in ("cd", "export", "source", "ctest", "cmake"), f"nothing here checks {line!r}"
+        pytest.fail(f"nothing here checks {line!r}")
 
 
 def python_takes(module: str, arguments: list[str], monkeypatch) -> None:
