@@ -1,5 +1,7 @@
 """Stored results to markdown tables: `python -m benchmarks.table benchmarks/results/*.json`.
 
+With --write FILE.md they go into that file, between its lines `<!-- results -->` and `<!-- end of results -->`.
+
 One row for each ratio of a race, one for each fine-tuning run; below each table a line for each file says with which
 command, processor, threads and versions it was measured. Results of --quick measure nothing and are refused.
 """
@@ -10,8 +12,9 @@ from typing import Any
 
 from models.common.cli import run_main
 from models.common.errors import UserError
-from models.common.files import read_json
+from models.common.files import read_json, read_text, write_text
 
+BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 RACES = (
     "benchmark",
     "case",
@@ -112,12 +115,27 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT.json", help="what the benchmarks wrote")
+    parser.add_argument("--write", type=Path, metavar="FILE.md", help="put the tables into this file")
     return parser.parse_args(argv)
+
+
+def insert(text: str, where: Path) -> str:
+    """The text of `where` with `text` between its two marks."""
+    before, begin, rest = read_text(where).partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise UserError(f"{where}: has no lines {BEGIN} and {END} to write between")
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    print(tables(parse(argv).results))
+    args = parse(argv)
+    text = tables(args.results)
+    if args.write:
+        write_text(args.write, insert(text, args.write))
+    else:
+        print(text)
 
 
 if __name__ == "__main__":

@@ -37,11 +37,16 @@ def load_network(folder: str) -> Any:
     return build(SquadConfig(), read_checkpoint(Path(folder, "hf")), new=())
 
 
-def our_logits(network: Any, features: Any, length: int, rows: int) -> list[np.ndarray]:
-    """[2, length] of each sample, by the runtime that evaluates."""
+def our_runtime(network: Any, length: int, rows: int) -> Any:
+    """The runtime that evaluates."""
     from models.common.runtime.mindspore_runtime import MindSporeRuntime
 
-    logits = MindSporeRuntime(network, samples.OUTPUTS, length, rows, MAX_SAMPLES).predict(features)
+    return MindSporeRuntime(network, samples.OUTPUTS, length, rows, MAX_SAMPLES)
+
+
+def our_logits(runtime: Any, features: Any) -> list[np.ndarray]:
+    """[2, length] of each sample."""
+    logits = runtime.predict(features)
     return [np.stack(pair) for pair in zip(*(logits[name] for name in samples.OUTPUTS), strict=True)]
 
 
@@ -60,7 +65,8 @@ def run_ours(setup: dict) -> None:
     features, length = setup["features"], setup["length"]
     plan = BatchPlan(features.lengths, length, setup["batch_size"], epochs=1, seed=0, max_samples=MAX_SAMPLES)
     network = load_network(setup["folder"])
-    samples.save_logits(setup["folder"], OURS, our_logits(network, features, length, plan.rows_per_step), features)
+    runtime = our_runtime(network, length, plan.rows_per_step)
+    samples.save_logits(setup["folder"], OURS, our_logits(runtime, features), features)
     optimizer = create("adamw", network.trainable_params(), WEIGHT_DECAY, 0.9, 0.999, 1e-8)
     step = TrainStep(SpanTrainingNetwork(network), optimizer, CLIP)
 

@@ -25,7 +25,7 @@ from models.common.config import add_flags, given_flags, load_recipe, load_yaml,
 from models.common.device import set_device
 from models.common.errors import UserError
 from models.common.files import read_json, sha256_of, write_text
-from models.common.metrics.squad import load_dataset
+from models.common.metrics import squad
 from models.common.packing import pack
 from models.common.tasks import span
 from models.common.weights.canonical import save_canonical, tensors_sha256
@@ -58,7 +58,9 @@ def main(argv: list[str] | None = None) -> None:
         checkpoint = read_checkpoint(config.load_finetune_checkpoint_path)
         print(checkpoint.summary(), flush=True)
         network = build(config, checkpoint, new=())
-        scores = Evaluation(config, checkpoint, folder).score_and_write(network)
+        evaluation = Evaluation(config, checkpoint, network, folder)
+        evaluation.score()
+        scores = evaluation.write()
     if scores:
         print(json.dumps({name: scores[name] for name in ("exact_match", "f1")}))
 
@@ -128,7 +130,7 @@ def train(config: SquadConfig, folder: Path) -> dict[str, Any] | None:
         config.train_data_shuffle, samples_per_row,
     )  # fmt: skip
     warmup = round(settings.warmup_ratio * plan.total_steps)
-    evaluation = Evaluation(config, checkpoint, folder) if config.do_eval else None
+    evaluation = Evaluation(config, checkpoint, network, folder) if config.do_eval else None
     saver = WeightsSaver(config, checkpoint, network, folder, evaluation)
     scale = config.loss_scale
 
@@ -143,7 +145,7 @@ def train(config: SquadConfig, folder: Path) -> dict[str, Any] | None:
         make_inputs=make_inputs,
         save_weights=saver.save,
         identity=identity(config, checkpoint, features),
-        evaluate=(lambda: evaluation.score(network)) if evaluation else None,
+        evaluate=evaluation.score if evaluation else None,
         loss_scale=DynamicLossScale(scale.initial, scale.factor, scale.window) if scale.enable else None,
     )
     print(f"{len(features)} windows, {plan.total_steps} steps of {plan.rows_per_step} rows x {config.max_seq_length} "
@@ -202,37 +204,30 @@ def identity(config: SquadConfig, checkpoint: Checkpoint, features: FeatureSet) 
 class Evaluation:
     """Scores a network on `eval_json_path`."""
 
-    def __init__(self, config: SquadConfig, checkpoint: Checkpoint, folder: Path) -> None:
-        self.config, self.folder = config, folder
-        self.features = self._features(checkpoint.vocab)
-        self.contexts = read_contexts(config.eval_json_path)
-        self.dataset = load_dataset(config.eval_json_path)
-        self.answers: tuple[dict, dict] | None = None
-        self.seconds = 0.0
-
-    def score(self, network: Any) -> dict[str, float]:
-        """Predict all windows and score the answers, which are kept for `write`."""
-        from models.common.metrics import squad
+    def __init__(self, config: SquadConfig, checkpoint: Checkpoint, network: Any, folder: Path) -> None:
         from models.common.runtime.mindspore_runtime import MindSporeRuntime
 
-        config = self.config
+        self.config, self.folder = config, folder
         samples = config.max_samples_per_row if config.packing else 1
-        runtime = MindSporeRuntime(network, OUTPUTS, config.max_seq_length, config.eval_batch_size, samples)
+        self.runtime = MindSporeRuntime(network, OUTPUTS, config.max_seq_length, config.eval_batch_size, samples)
+        self.features = self._features(checkpoint.vocab)
+        self.contexts = read_contexts(config.eval_json_path)
+        self.dataset = squad.load_dataset(config.eval_json_path)
+        self.answers: tuple[dict, dict] | None = None
+
+    def score(self) -> dict[str, float]:
+        """Predict all windows and score the answers, which are kept for `write`."""
+        config = self.config
         rng = np.random.default_rng(config.seed)
         order = rng.permutation(len(self.features)) if config.eval_data_shuffle else None
-        logits = runtime.predict(self.features, order)
-        self.seconds = runtime.seconds
+        logits = self.runtime.predict(self.features, order)
         self.answers = span.decode(self.features, logits, self.contexts, config.n_best_size, config.max_answer_length)
         return squad.evaluate(self.dataset, self.answers[0], config.eval_json_path)
 
     def write(self) -> dict[str, float]:
         """Write the last answers and their score into the run folder."""
-        return span.write_results(self.folder, *self.answers, self.dataset, self.config.eval_json_path, self.seconds)
-
-    def score_and_write(self, network: Any) -> dict[str, float]:
-        """Both in one."""
-        self.score(network)
-        return self.write()
+        path, seconds = self.config.eval_json_path, self.runtime.seconds
+        return span.write_results(self.folder, *self.answers, self.dataset, path, seconds)
 
     def _features(self, vocab: Path | None) -> FeatureSet:
         config = self.config

@@ -137,6 +137,21 @@ def test_stored_results_become_tables(race, tmp_path, capsys):
     assert f"{result['environment']['threads']} threads" in below and "MindSpore 2.10" in below
 
 
+def test_the_published_tables_are_those_of_the_stored_results():
+    stored = sorted((BENCHMARKS / "results").glob("*.json"))
+    assert table.insert(table.tables(stored), BENCHMARKS / "README.md") == (BENCHMARKS / "README.md").read_text()
+
+
+def test_tables_need_their_place(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"above\n{table.BEGIN}\nold\n{table.END}\nbelow\n")
+    page.write_text(table.insert("new", page))
+    assert page.read_text() == f"above\n{table.BEGIN}\n\nnew\n\n{table.END}\nbelow\n"
+    page.write_text("no marks")
+    with pytest.raises(UserError, match="to write between"):
+        table.insert("new", page)
+
+
 def worker(body: str) -> list[str]:
     return ["-c", f"import os, time\nfrom benchmarks.sidebyside import serve\n{body}"]
 
