@@ -16,7 +16,7 @@ from data_tools.features.span import SKIP_REASONS, STRIDE_MEANINGS, Rejections, 
 from data_tools.readers.squad import Paragraph, SquadReader
 from data_tools.shards import OutputFolder, ShardedWriter
 from data_tools.tokenization import WordPieceTokenizer
-from models.common.cli import boolean, run_main
+from models.common.cli import boolean, command_parser, run_main
 from models.common.errors import UserError
 from models.common.files import write_json
 from models.common.progress import Progress
@@ -98,7 +98,7 @@ def _chunks(reader: SquadReader, size: int) -> Iterator[list[Paragraph]]:
 
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m data_tools.convert", description="Raw data to features.")
+    parser = command_parser("data_tools.convert", "Raw data to features.")
     _add_squad(parser.add_subparsers(dest="dataset", required=True))
     args = parser.parse_args(argv)
     info = convert_squad(
@@ -125,6 +125,7 @@ def _add_squad(commands: Any) -> None:
     squad = commands.add_parser(
         "squad",
         help="question answering in SQuAD's JSON layout",
+        allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     defaults = SpanOptions()

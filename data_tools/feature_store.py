@@ -102,6 +102,10 @@ class FeatureSet:
         info = first.info if info is None else info
         if len(parts) == 1:
             return FeatureSet(first.tokens, first.starts, first.scalars, first.qas_ids, info)
+        columns = [sorted({*part.tokens, *part.scalars}) for part in parts]
+        if any(names != columns[0] for names in columns):
+            described = " and ".join(", ".join(names) for names in (columns[0], max(columns, key=columns[0].__ne__)))
+            raise UserError(f"the files hold different columns: {described}; convert the data again")
         return FeatureSet(
             {name: np.concatenate([part.tokens[name] for part in parts]) for name in first.tokens},
             starts_of(np.concatenate([part.lengths for part in parts])),
@@ -139,8 +143,8 @@ def load_features(path: Path | str, schema_path: Path | str | None = None) -> Fe
 
     `path`: the output folder of convert, one of its shards (the whole set is loaded), or a foreign record file or
     folder of them, told apart by "mindrecord" or "tfrecord" in the name as the originals do. `schema_path`: the JSON
-    schema of a foreign TFRecord file, which its contents are then checked against. Files listed in a sidecar are
-    checked against their checksums. numpy sets of one shard are memory-mapped.
+    schema of a foreign TFRecord file, which its contents are then checked against; with others it is refused. Files
+    listed in a sidecar are checked against their checksums. numpy sets of one shard are memory-mapped.
     """
     path = Path(path)
     if not path.exists():
@@ -150,9 +154,13 @@ def load_features(path: Path | str, schema_path: Path | str | None = None) -> Fe
         info = read_sidecar(folder)
         names = {file["name"] for shard in info["shards"] for file in shard["files"]}
         if path == folder or path.name in names or path.name == SIDECAR:
+            if schema_path is not None:
+                raise UserError(f"{path}: has {SIDECAR}, which says what {schema_path} would say; leave the schema out")
             return _load_converted(folder, info)
     files = _foreign_files(path)
     kind = "mindrecord" if "mindrecord" in files[0].name else "tfrecord"
+    if schema_path is not None and kind != "tfrecord":
+        raise UserError(f"{path}: is {kind}, which carries its own schema; leave {schema_path} out")
     parts = [_read_shard(kind, file, schema_path) for file in files]
     row_length = max(part.info["max_seq_length"] for part in parts)
     info = {"dataset_format": kind, "max_seq_length": row_length, "is_training": "start_position" in parts[0].scalars}

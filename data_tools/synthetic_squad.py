@@ -12,7 +12,6 @@ Notation of the templates: {slot} is the value of a slot, {slot.last} an attribu
 which the topic declares them.
 """
 
-import argparse
 import functools
 import random
 import re
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from models.common.cli import run_main
+from models.common.cli import command_parser, run_main
 from models.common.errors import UserError
 from models.common.files import write_json
 
@@ -328,9 +327,7 @@ def _fill(template: str, values: dict[str, Person | Thing]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Write train.json and dev.json."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data_tools.synthetic_squad", description="Generate a question answering dataset"
-    )
+    parser = command_parser("data_tools.synthetic_squad", "Generate a question answering dataset")
     parser.add_argument("--output_dir", type=Path, required=True, help="where train.json and dev.json are written")
     parser.add_argument("--seed", type=int, default=1, help="another seed gives other paragraphs (default 1)")
     parser.add_argument("--train_questions", type=int, default=DEFAULT_TRAIN_QUESTIONS)

@@ -102,7 +102,10 @@ def _features(
             columns[name] = np.stack(integers[column])
     qas_ids = None
     if COLUMN_NAMES["qas_id"] in texts:
-        qas_ids = [values[0].decode() for values in texts[COLUMN_NAMES["qas_id"]]]
+        try:
+            qas_ids = [value.decode() for [value] in texts[COLUMN_NAMES["qas_id"]]]
+        except ValueError:
+            raise UserError(f"{where}: {COLUMN_NAMES['qas_id']} must be one UTF-8 text in each record") from None
     part = from_padded(columns, qas_ids, where)
     part.info["max_seq_length"] = row_length
     return part

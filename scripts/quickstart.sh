@@ -15,7 +15,7 @@ A run that was stopped goes on where it was when the same command is given again
 TEXT
 }
 
-train_file="" dev_file="" run_dir="runs/quickstart" recipe=""
+train_file="" dev_file="" run_dir="" recipe=""
 while [[ $# -gt 0 ]]; do
   case "$1" in
     --help | -h) usage; exit 0 ;;
@@ -35,9 +35,9 @@ fi
 for name in train_file dev_file run_dir; do
   if [[ -n "${!name}" ]]; then declare "$name=$(realpath -m "${!name}")"; fi
 done
-if [[ "$run_dir" == "$PWD/runs/quickstart" ]]; then run_dir="$(realpath -m "$(dirname "$0")/../runs/quickstart")"; fi
 
 cd "$(dirname "$0")/.."
+run_dir="${run_dir:-$PWD/runs/quickstart}"
 source scripts/lib/environment.sh
 echo "[1/6] setting up .venv and the C++ program"
 make_environment ""

@@ -70,7 +70,7 @@ export PYTHONPATH="$project${PYTHONPATH:+:$PYTHONPATH}"
 output="${6:-.}"
 mkdir -p "$output" && cd "$output" || fail "$output: no folder to write to"
 # A score of a former run must not stand there after a failure.
-rm -f acc.log
+rm -f acc.log eval.json predictions.json nbest_predictions.json
 main="$(bash "$project/ascend310_infer/build.sh")"
 if [[ "$3" == y ]]; then
   step preprocess.log with_errors "$python" -m models.bert.preprocess --manifest "$manifest" \

@@ -9,6 +9,7 @@ from models.bert import migrate
 from models.common.encoder_config import EncoderConfig
 from models.common.weights.arrays import same_bits
 from models.common.weights.names import OPTIONAL_GROUPS, canonical_shapes
+from models.common.weights.reading import read_checkpoint
 
 TINY = EncoderConfig(
     vocab_size=37,
@@ -50,3 +51,9 @@ def assert_same(tensors: dict, wanted: dict) -> None:
     """Equal names, types, shapes and bits; arrays of numpy or torch."""
     assert set(tensors) == set(wanted)
     assert [name for name in wanted if not same_bits(np.asarray(tensors[name]), np.asarray(wanted[name]))] == []
+
+
+def load_any(path: Path) -> tuple[EncoderConfig, dict[str, np.ndarray]]:
+    """Config and canonical tensors of weights of any format."""
+    checkpoint = read_checkpoint(path)
+    return checkpoint.config, checkpoint.tensors

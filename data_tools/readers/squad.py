@@ -143,8 +143,15 @@ class SquadReader:
 
 
 def read_contexts(path: Path | str) -> dict[str, str]:
-    """Question id -> context of a whole file, for cutting answers out; contexts are shared, not copied per question."""
-    return {question.qas_id: paragraph.context for paragraph in SquadReader(path) for question in paragraph.questions}
+    """Question id -> context of a whole file, for cutting answers out; contexts are shared, not copied per question.
+
+    Of two questions with one id the first counts, as in the features.
+    """
+    contexts: dict[str, str] = {}
+    for paragraph in SquadReader(path):
+        for question in paragraph.questions:
+            contexts.setdefault(question.qas_id, paragraph.context)
+    return contexts
 
 
 def _shorten(value: Any) -> str:

@@ -7,7 +7,6 @@ samples, padded and of full length, and compared with the network: MINDIR in Min
 through the program of ascend310_infer, which is built for that.
 """
 
-import argparse
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from data_tools.feature_store import FeatureSet, load_features
+from data_tools.features.span import STRIDE_MEANINGS, SpanOptions
 from data_tools.sample_texts import sample_windows
 from data_tools.tokenization import WordPieceTokenizer
-from models.common.cli import run_main
+from models.common.cli import command_parser, run_main
 from models.common.config import add_flags, given_flags, load_yaml, option, resolve
 from models.common.device import set_device
 from models.common.errors import UserError
@@ -36,11 +36,12 @@ VERIFIED_SAMPLES = 32  # of --verify_data
 class SpanSettings:
     """What the manifest tells those who make the samples and decode the answers; a run's own settings are taken."""
 
-    max_seq_length: int = option(384, "tokens in a row and in the longest sample")
-    doc_stride: int = option(128, "tokens that two windows of a context share")
-    max_query_length: int = option(64, "longest question in tokens")
-    n_best_size: int = option(DEFAULT_N_BEST_SIZE, "starts and ends tried in each window")
-    max_answer_length: int = option(DEFAULT_MAX_ANSWER_LENGTH, "longest answer in tokens")
+    max_seq_length: int = option(384, "tokens in a row and in the longest sample", low=8)
+    doc_stride: int = option(128, "tokens that two windows of a context share", low=0)
+    stride_is: str = option("overlap", "meaning of doc_stride, see data_tools.convert squad", choices=STRIDE_MEANINGS)
+    max_query_length: int = option(64, "longest question in tokens", low=1)
+    n_best_size: int = option(DEFAULT_N_BEST_SIZE, "starts and ends tried in each window", low=1)
+    max_answer_length: int = option(DEFAULT_MAX_ANSWER_LENGTH, "longest answer in tokens", low=1)
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,19 @@ class ExportConfig(SpanSettings):
         None, "weights of any format, or the folder of a run of models.bert.run_squad"
     )
     export_file_name: str = option("export/bert_squad", "what to write; .mindir is added")
-    export_batch_size: int = option(8, "rows of a batch of the graph")
+    export_batch_size: int = option(8, "rows of a batch of the graph", low=1)
     file_format: str = option("MINDIR", "what to write", choices=("MINDIR", "MINDIR_LITE", "AIR"))
     task: str = option("squad", "what the model was fine-tuned for", choices=("squad",))
     packed: bool = option(
         True, "several samples a row, so that padding is not computed; false: one padded sample a row"
     )
-    max_samples_per_row: int = option(8, "most samples in a row of a packed graph")
+    max_samples_per_row: int = option(8, "most samples in a row of a packed graph", low=1)
     vocab_file_path: str | None = option(None, "vocabulary; default: the one beside the weights")
     do_lower_case: bool = option(True, "the vocabulary is lower-case")
     verify: bool = option(True, "compare the file with the network before success; false: the manifest says unverified")
     verify_data: str | None = option(None, "features whose samples are compared too, written by data_tools.convert")
     device_target: str = option("CPU", "device that MindSpore computes on", choices=("CPU", "GPU", "Ascend"))
-    device_id: int = option(0, "which device; on CPU there is only 0")
+    device_id: int = option(0, "which device; on CPU there is only 0", low=0)
 
 
 # What an export takes over from the run that trained the weights.
@@ -72,7 +73,7 @@ FROM_RUN = (*(field.name for field in fields(SpanSettings)), "max_samples_per_ro
 
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m models.bert.export", description=__doc__.split("\n")[0])
+    parser = command_parser("models.bert.export", __doc__.split("\n")[0])
     parser.add_argument("--config_path", metavar="FILE", help="YAML file of settings; flags win over it")
     add_flags(parser, ExportConfig)
     arguments = parser.parse_args(argv)
@@ -81,12 +82,11 @@ def main(argv: list[str] | None = None) -> None:
         layers.append((arguments.config_path, load_yaml(arguments.config_path)))
     layers.append(("flags", given_flags(arguments, ExportConfig)))
     config = resolve(ExportConfig, layers)
-    check(config)
     weights, run_config = locate(config.export_ckpt_file)
     if run_config:
         taken = {name: value for name, value in load_yaml(run_config).items() if name in FROM_RUN}
         config = resolve(ExportConfig, [(str(run_config), taken), *layers])
-        check(config)
+    check(config)
     set_device(config.device_target, config.device_id)
     run(config, read_checkpoint(weights))
 
@@ -101,8 +101,9 @@ def locate(given: str | None) -> tuple[Path, Path | None]:
         if not kept:
             raise UserError(f"{path}: the run has no best/ or last/ weights yet; let it finish")
         return kept[0], path / RUN_CONFIG
-    run_config = (path if path.is_dir() else path.parent).parent / RUN_CONFIG
-    return path, run_config if run_config.is_file() else None
+    # Weights of a run lie in its folder (squad.ckpt) or one below (best/model.safetensors).
+    above = [parent / RUN_CONFIG for parent in path.absolute().parents[: 1 if path.is_dir() else 2]]
+    return path, next((file for file in above if file.is_file()), None)
 
 
 def check(config: ExportConfig) -> None:
@@ -113,11 +114,10 @@ def check(config: ExportConfig) -> None:
             "--file_format AIR: only MindSpore on an Ascend device writes it, nothing can load it back to verify it, "
             "and this project has not run on one; export MINDIR, which MindSpore Lite on Ascend converts"
         )
-    names = ("export_batch_size", "max_seq_length", "max_samples_per_row", "max_query_length", "n_best_size",
-             "max_answer_length")  # fmt: skip
-    problems += [
-        f"--{name} must be at least 1, got {getattr(config, name)}" for name in names if getattr(config, name) < 1
-    ]
+    try:
+        SpanOptions(config.max_seq_length, config.doc_stride, config.stride_is, config.max_query_length)
+    except UserError as error:
+        problems.append(str(error))
     if config.verify_data and not config.verify:
         problems.append("--verify_data has no use with --verify false")
     if problems:

@@ -10,19 +10,18 @@ project's names, what its other commands read and write). Values are kept bit fo
 import argparse
 from pathlib import Path
 
-from models.common.cli import run_main
+from models.common.cli import command_parser, run_main
 from models.common.errors import UserError
 from models.common.weights.arrays import cast
+from models.common.weights.canonical import tensors_sha256
 from models.common.weights.formats import FORMATS
-from models.common.weights.loading import read_checkpoint, tensors_sha256
+from models.common.weights.reading import read_checkpoint
 from models.common.weights.writing import write_checkpoint
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    flags = argparse.ArgumentParser(
-        prog="python -m models.bert.migrate", description="Carry BERT weights from one format to another."
-    )
+    flags = command_parser("models.bert.migrate", "Carry BERT weights from one format to another.")
     flags.add_argument("source", metavar="SRC", type=Path, help="weights file, or a folder that holds one")
     flags.add_argument("target", metavar="DST", type=Path, help="folder to write; must be empty or not there yet")
     flags.add_argument("--from", dest="from_format", choices=FORMATS, required=True, help="format of SRC")

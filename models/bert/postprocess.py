@@ -4,14 +4,13 @@ Decodes and scores with the same code as every other runtime. Prints {"exact_mat
 predictions.json, nbest_predictions.json and eval.json.
 """
 
-import argparse
 import json
 from pathlib import Path
 
 from data_tools.feature_store import FeatureSet, load_features
 from data_tools.readers.squad import read_contexts
-from models.bert.preprocess import FEATURES
-from models.common.cli import run_main
+from models.bert.preprocess import FEATURES, stride_meaning
+from models.common.cli import command_parser, run_main
 from models.common.errors import UserError
 from models.common.export.manifest import Manifest, read_manifest
 from models.common.files import read_json, sha256_of
@@ -22,7 +21,7 @@ from models.common.tasks import span
 
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m models.bert.postprocess", description=__doc__.split("\n")[0])
+    parser = command_parser("models.bert.postprocess", __doc__.split("\n")[0])
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the model, or its folder")
     parser.add_argument("--eval_json_path", type=Path, required=True, help="the file that was preprocessed")
     parser.add_argument("--preprocess_path", type=Path, default=Path("preprocess_Result"), help="what preprocess wrote")
@@ -43,7 +42,13 @@ def main(argv: list[str] | None = None) -> None:
 
 def read_seconds(path: Path) -> float | None:
     """What the C++ program took for all samples, with reading and writing; None where it left no timing."""
-    return float(read_json(path)["total_seconds"]) if path.is_file() else None
+    if not path.is_file():
+        return None
+    timing = read_json(path)
+    seconds = timing.get("total_seconds") if isinstance(timing, dict) else None
+    if not isinstance(seconds, (int, float)):
+        raise UserError(f"{path}: has no total_seconds; run the inference again")
+    return float(seconds)
 
 
 def check_origin(manifest: Manifest, features: FeatureSet, path: Path, dataset: Path) -> None:
@@ -53,11 +58,12 @@ def check_origin(manifest: Manifest, features: FeatureSet, path: Path, dataset: 
         problems.append(f"made from another file than {dataset}")
     if manifest.tokenizer is None or features.info.get("tokenizer", {}).get("sha256") != manifest.tokenizer.sha256:
         problems.append("made with another vocabulary than the model's")
-    names = ("max_seq_length", "doc_stride", "max_query_length")
+    wanted = {name: task_setting(manifest, name) for name in ("max_seq_length", "doc_stride", "max_query_length")}
+    wanted["stride_is"] = stride_meaning(manifest)
     problems += [
-        f"made with {name} {features.info.get(name)}, the model's is {task_setting(manifest, name)}"
-        for name in names
-        if features.info.get(name) != task_setting(manifest, name)
+        f"made with {name} {features.info.get(name)}, the model's is {value}"
+        for name, value in wanted.items()
+        if features.info.get(name) != value
     ]
     if problems:
         raise UserError(f"{path}: {'; '.join(problems)}; preprocess again")

@@ -2,11 +2,10 @@
 
 Settings come from the defaults, then `--recipe`, then `--config_path`, then flags. The run folder
 (`--save_finetune_checkpoint_path`) then holds config.yaml, metrics.jsonl, curves.png, tb/, checkpoints/ (full state),
-best/ and last/ (weights, canonical), a MindSpore .ckpt of the best weights, predictions.json, nbest_predictions.json
-and eval.json. The same command started again goes on where the run stopped.
+best/ and last/ (weights, canonical), squad.ckpt (the best weights for MindSpore, with config.json and vocab.txt),
+predictions.json, nbest_predictions.json and eval.json. The same command started again goes on where the run stopped.
 """
 
-import argparse
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -20,27 +19,29 @@ from data_tools.feature_store import SIDECAR, FeatureSet, load_features
 from data_tools.features.span import SpanOptions
 from data_tools.readers.squad import read_contexts
 from models.bert.config import RECIPES, SquadConfig
-from models.common.cli import run_main
+from models.common.cli import command_parser, run_main
 from models.common.config import add_flags, given_flags, load_recipe, load_yaml, resolve, to_dict, to_yaml
 from models.common.device import set_device
 from models.common.errors import UserError
-from models.common.files import read_json, sha256_of, write_text
+from models.common.files import locked_folder, read_json, sha256_of, write_text
 from models.common.metrics import squad
 from models.common.packing import pack
 from models.common.tasks import span
-from models.common.weights.canonical import save_canonical, tensors_sha256
+from models.common.weights.canonical import save_canonical, save_companions, tensors_sha256
 from models.common.weights.mindspore_ckpt import write_ckpt
 from models.common.weights.reading import Checkpoint, read_checkpoint
 
 OUTPUTS = ("start_logits", "end_logits")
 # Heads of other tasks that a checkpoint may bring; everything else must be used.
 OTHER_HEADS = ("pooler.*", "heads.mlm.*", "heads.nsp.*")
+# How features for evaluation were made; the export tells it to the C++ program's preprocessing.
+WINDOW_SETTINGS = ("lower_case", "doc_stride", "stride_is", "max_query_length")
 # Settings that may change when a run is resumed, because no step's result depends on them.
 FREE_TO_CHANGE = {
     "do_train", "do_eval", "eval_data_shuffle", "eval_batch_size", "eval_json_path", "save_finetune_checkpoint_path",
     "load_finetune_checkpoint_path", "load_pretrain_checkpoint_path", "train_data_file_path", "eval_data_file_path",
     "vocab_file_path", "schema_file_path", "n_best_size", "max_answer_length", "eval_steps", "save_checkpoint_steps",
-    "save_checkpoint_num", "doc_stride", "max_query_length", "do_lower_case", "num_class",
+    "save_checkpoint_num", "doc_stride", "stride_is", "max_query_length", "do_lower_case", "num_class",
 }  # fmt: skip
 
 
@@ -49,25 +50,15 @@ def main(argv: list[str] | None = None) -> None:
     config = parse(argv)
     check(config)
     set_device(config.device_target, config.device_id)
-    folder = Path(config.save_finetune_checkpoint_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    if config.do_train:
-        best = train(config, folder)
-        scores = {"exact_match": best["exact_match"], "f1": best["f1"]} if best else None
-    else:
-        checkpoint = read_checkpoint(config.load_finetune_checkpoint_path)
-        print(checkpoint.summary(), flush=True)
-        network = build(config, checkpoint, new=())
-        evaluation = Evaluation(config, checkpoint, network, folder)
-        evaluation.score()
-        scores = evaluation.write()
+    with locked_folder(config.save_finetune_checkpoint_path) as folder:
+        scores = train(config, folder) if config.do_train else evaluate(config, folder)
     if scores:
         print(json.dumps({name: scores[name] for name in ("exact_match", "f1")}))
 
 
 def parse(argv: list[str] | None) -> SquadConfig:
     """Arguments -> resolved config."""
-    parser = argparse.ArgumentParser(prog="python -m models.bert.run_squad", description=__doc__.split("\n")[0])
+    parser = command_parser("models.bert.run_squad", __doc__.split("\n")[0])
     parser.add_argument("--recipe", metavar="NAME", help=f"named settings of {RECIPES.name}")
     parser.add_argument("--config_path", metavar="FILE", help="YAML file of settings; wins over --recipe")
     add_flags(parser, SquadConfig)
@@ -94,12 +85,6 @@ def check(config: SquadConfig) -> None:
                         "give them as --load_pretrain_checkpoint_path")  # fmt: skip
     if config.eval_data_file_path and not config.eval_json_path:
         problems.append("--eval_data_file_path needs --eval_json_path: the answers are in the JSON")
-    for name in (
-        "epoch_num", "train_batch_size", "eval_batch_size", "max_seq_length", "max_samples_per_row", "n_best_size",
-        "max_answer_length", "save_checkpoint_num",
-    ):  # fmt: skip
-        if getattr(config, name) < 1:
-            problems.append(f"--{name} must be at least 1, got {getattr(config, name)}")
     if problems:
         raise UserError("; ".join(problems))
 
@@ -117,7 +102,7 @@ def train(config: SquadConfig, folder: Path) -> dict[str, Any] | None:
 
     checkpoint = read_checkpoint(config.load_pretrain_checkpoint_path)
     print(checkpoint.summary(), flush=True)
-    features = load_training_features(config)
+    features = load_training_features(config, checkpoint)
     network = build(config, checkpoint, new=("heads.span.*",))
     settings = config.optimizer
     optimizer = optimizers.create(
@@ -146,6 +131,7 @@ def train(config: SquadConfig, folder: Path) -> dict[str, Any] | None:
         save_weights=saver.save,
         identity=identity(config, checkpoint, features),
         evaluate=evaluation.score if evaluation else None,
+        evaluation_identity=evaluation.identity() if evaluation else "",
         loss_scale=DynamicLossScale(scale.initial, scale.factor, scale.window) if scale.enable else None,
     )
     print(f"{len(features)} windows, {plan.total_steps} steps of {plan.rows_per_step} rows x {config.max_seq_length} "
@@ -157,6 +143,15 @@ def train(config: SquadConfig, folder: Path) -> dict[str, Any] | None:
     best = trainer.run(completed)
     plot_curves(folder / "metrics.jsonl", folder / "curves.png", f"{folder.name}: fine-tuning on SQuAD")
     return best
+
+
+def evaluate(config: SquadConfig, folder: Path) -> dict[str, float]:
+    """Score fine-tuned weights and write the answers."""
+    checkpoint = read_checkpoint(config.load_finetune_checkpoint_path)
+    print(checkpoint.summary(), flush=True)
+    evaluation = Evaluation(config, checkpoint, build(config, checkpoint, new=()), folder)
+    evaluation.score()
+    return evaluation.write()
 
 
 def build(config: SquadConfig, checkpoint: Checkpoint, new: tuple[str, ...]) -> Any:
@@ -174,21 +169,48 @@ def build(config: SquadConfig, checkpoint: Checkpoint, new: tuple[str, ...]) -> 
     return network
 
 
-def load_training_features(config: SquadConfig) -> FeatureSet:
-    """The training features, checked against the settings."""
+def load_training_features(config: SquadConfig, checkpoint: Checkpoint) -> FeatureSet:
+    """The training features, checked against the settings and the model."""
     path = Path(config.train_data_file_path)
     features = load_features(path, config.schema_file_path)
-    if "start_position" not in features.scalars:
+    if not {"start_position", "end_position"} <= features.scalars.keys():
         raise UserError(f"{path}: made for evaluation, it has no labels; convert with --is_training true")
-    check_length(path, features, config)
+    check_features(path, features, config, checkpoint, ("lower_case",))
+    starts, ends = (features.scalars[name] for name in ("start_position", "end_position"))
+    wrong = np.flatnonzero((starts < 0) | (ends < starts) | (ends >= features.lengths))
+    if len(wrong):
+        at = wrong[0]
+        raise UserError(f"{path}, sample {at}: answer tokens {starts[at]}..{ends[at]} of {features.lengths[at]}; "
+                        "convert the data again")  # fmt: skip
     return features
 
 
-def check_length(path: Path, features: FeatureSet, config: SquadConfig) -> None:
-    """Raise a `UserError` when a window does not fit into a row."""
-    longest = int(features.lengths.max())
-    if longest > config.max_seq_length:
-        raise UserError(f"{path}: has windows of {longest} tokens; give --max_seq_length {longest} or convert again")
+def check_features(
+    path: Path, features: FeatureSet, config: SquadConfig, checkpoint: Checkpoint, settings: tuple[str, ...]
+) -> None:
+    """Raise a `UserError` when features were made for another model, or with other values of `settings`.
+
+    Features that no sidecar describes are only checked for what their numbers show.
+    """
+    problems = []
+    longest, limit = int(features.lengths.max()), checkpoint.config.max_position_embeddings
+    if longest > limit:
+        problems.append(f"windows of {longest} tokens, the model has {limit} positions")
+    elif longest > config.max_seq_length:
+        problems.append(f"windows of {longest} tokens; give --max_seq_length {longest}")
+    if int(features.tokens["input_ids"].max()) >= checkpoint.config.vocab_size:
+        problems.append(f"a token id beyond the model's {checkpoint.config.vocab_size}")
+    made, vocab = features.info.get("tokenizer"), config.vocab_file_path or checkpoint.vocab
+    if made and vocab and made["sha256"] != sha256_of(vocab):
+        problems.append(f"another vocabulary than {vocab}")
+    stated = {**features.info, "lower_case": made["lower_case"]} if made else {}
+    for name in settings:
+        flag = "do_lower_case" if name == "lower_case" else name
+        if name in stated and stated[name] != getattr(config, flag):
+            value = str(stated[name]).lower()
+            problems.append(f"{flag} {value}, not {str(getattr(config, flag)).lower()}; give --{flag} {value}")
+    if problems:
+        raise UserError(f"{path}: made with {'; with '.join(problems)}, or convert the data again")
 
 
 def identity(config: SquadConfig, checkpoint: Checkpoint, features: FeatureSet) -> dict[str, Any]:
@@ -207,12 +229,14 @@ class Evaluation:
     def __init__(self, config: SquadConfig, checkpoint: Checkpoint, network: Any, folder: Path) -> None:
         from models.common.runtime.mindspore_runtime import MindSporeRuntime
 
-        self.config, self.folder = config, folder
+        self.config, self.folder, self.checkpoint = config, folder, checkpoint
         samples = config.max_samples_per_row if config.packing else 1
         self.runtime = MindSporeRuntime(network, OUTPUTS, config.max_seq_length, config.eval_batch_size, samples)
-        self.features = self._features(checkpoint.vocab)
+        self.features = self._features()
         self.contexts = read_contexts(config.eval_json_path)
         self.dataset = squad.load_dataset(config.eval_json_path)
+        # Whatever cannot be scored is to be said now, not after hours of training.
+        squad.evaluate(self.dataset, dict.fromkeys(self.contexts, ""), config.eval_json_path)
         self.answers: tuple[dict, dict] | None = None
 
     def score(self) -> dict[str, float]:
@@ -224,24 +248,30 @@ class Evaluation:
         self.answers = span.decode(self.features, logits, self.contexts, config.n_best_size, config.max_answer_length)
         return squad.evaluate(self.dataset, self.answers[0], config.eval_json_path)
 
+    def identity(self) -> str:
+        """Changes with whatever the score depends on, but the weights."""
+        config = self.config
+        tokens = tensors_sha256({**self.features.tokens, "starts": self.features.starts})
+        return f"{sha256_of(config.eval_json_path)} {tokens} {config.n_best_size} {config.max_answer_length}"
+
     def write(self) -> dict[str, float]:
         """Write the last answers and their score into the run folder."""
         path, seconds = self.config.eval_json_path, self.runtime.seconds
         return span.write_results(self.folder, *self.answers, self.dataset, path, seconds)
 
-    def _features(self, vocab: Path | None) -> FeatureSet:
+    def _features(self) -> FeatureSet:
         config = self.config
         path = config.eval_data_file_path
         if path is None:
             path = self.folder / "eval_features"
-            self._convert(path, config.vocab_file_path or vocab)
+            self._convert(path, config.vocab_file_path or self.checkpoint.vocab)
         features = load_features(path)
         source = features.info.get("source", {}).get("sha256")
         if "offset_start" not in features.tokens or features.qas_ids is None or source is None:
             raise UserError(f"{path}: not made for evaluation; convert with --is_training false")
         if source != sha256_of(config.eval_json_path):
             raise UserError(f"{path}: made from another file than {config.eval_json_path}; convert this one")
-        check_length(Path(path), features, config)
+        check_features(Path(path), features, config, self.checkpoint, WINDOW_SETTINGS)
         return features
 
     def _convert(self, target: Path, vocab: Path | str | None) -> None:
@@ -249,7 +279,7 @@ class Evaluation:
         if vocab is None:
             raise UserError("no vocab.txt lies beside the weights; give --vocab_file_path")
         config = self.config
-        options = SpanOptions(config.max_seq_length, config.doc_stride, "overlap", config.max_query_length)
+        options = SpanOptions(config.max_seq_length, config.doc_stride, config.stride_is, config.max_query_length)
         wanted = {
             "source": sha256_of(config.eval_json_path), "tokenizer": sha256_of(vocab),
             "lower_case": config.do_lower_case, **dataclasses.asdict(options),
@@ -285,6 +315,7 @@ class WeightsSaver:
         if kind == "best":
             self.evaluation.write()
         if kind == "best" or self.evaluation is None:
+            save_companions(self.folder, self.checkpoint.config.to_dict(), vocab)
             write_ckpt(self.folder / "squad.ckpt", tensors)
 
 

@@ -32,6 +32,11 @@ def run_main(main: Callable[[list[str] | None], int | None], argv: list[str] | N
     sys.exit(code)
 
 
+def command_parser(module: str, description: str) -> argparse.ArgumentParser:
+    """The parser of `python -m MODULE`. A flag is spelled in full: a cut one could mean another in a later version."""
+    return argparse.ArgumentParser(prog=f"python -m {module}", description=description, allow_abbrev=False)
+
+
 def boolean(text: str) -> bool:
     """`true`/`false` as the originals spell their flags; an argparse type. Plain `bool` would take "False" as True."""
     lowered = text.strip().lower()

@@ -7,6 +7,7 @@ flags and their help. Unknown keys and wrong types are reported together, each w
 
 import argparse
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +22,19 @@ from models.common.files import read_text
 Config = TypeVar("Config")
 
 
-def option(default: Any, description: str, choices: Sequence[Any] | None = None) -> Any:
-    """A config field: its default, what it does (shown by --help), and the values allowed if not all."""
-    return dataclasses.field(default=default, metadata={"help": description, "choices": choices})
+def option(
+    default: Any,
+    description: str,
+    choices: Sequence[Any] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+) -> Any:
+    """A config field: its default, what it does (shown by --help), and the values allowed if not all.
+
+    `low` and `high` are the smallest and the largest number allowed; not-a-number and infinity never are.
+    """
+    metadata = {"help": description, "choices": choices, "low": low, "high": high}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def section(config_class: type) -> Any:
@@ -149,7 +160,18 @@ def _checked(field: dataclasses.Field, value: Any) -> tuple[str | None, Any]:
     choices = field.metadata["choices"]
     if choices is not None and converted not in choices:
         return f"must be one of {', '.join(map(_spelled, choices))}; got {value!r}", value
-    return None, converted
+    return _out_of_bounds(field, converted), converted
+
+
+def _out_of_bounds(field: dataclasses.Field, value: Any) -> str | None:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"must be a finite number, got {value}"
+    low, high = field.metadata["low"], field.metadata["high"]
+    if low is not None and value < low:
+        return f"must be at least {low}, got {value}"
+    if high is not None and value > high:
+        return f"must be at most {high}, got {value}"
+    return None
 
 
 def _from_text(kind: type, text: str) -> Any:

@@ -1,11 +1,9 @@
 """The shape of a BERT-family encoder, in the spelling of Hugging Face's config.json. Needs no framework."""
 
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from models.common.errors import UserError
-from models.common.files import read_json
 
 ACTIVATIONS = ("gelu", "gelu_new", "relu")  # gelu is the exact erf form, gelu_new its tanh approximation
 
@@ -75,11 +73,3 @@ class EncoderConfig:
         if problems:
             raise UserError(f"{source}: " + "; ".join(problems))
         return cls(**known)
-
-    @classmethod
-    def from_json_file(cls, path: Path | str) -> "EncoderConfig":
-        """Read a config.json as Hugging Face or `models.bert.migrate` writes it."""
-        values = read_json(path)
-        if not isinstance(values, dict):
-            raise UserError(f"{path}: expected a JSON object of settings")
-        return cls.from_dict(values, source=str(path))

@@ -1,6 +1,7 @@
 """Files that are never half-written, and their checksums."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -29,6 +30,27 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         fsync_directory(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked_folder(path: Path | str) -> Iterator[Path]:
+    """Make the folder if need be and keep other processes that ask for it out of it while the block runs.
+
+    Partial files that a killed process left below it are removed. Raises `UserError` when another process is in it.
+    """
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left_over in path.rglob(".*.partial*"):
+            if left_over.is_file():
+                left_over.unlink()
+        yield path
+    except BlockingIOError:
+        raise UserError(f"{path}: another process is working there; wait for it or name another folder") from None
+    finally:
+        os.close(descriptor)
 
 
 def fsync_directory(path: Path) -> None:

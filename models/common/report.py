@@ -1,10 +1,9 @@
 """One table over several runtimes that answered the same questions: `python -m models.common.report --help`."""
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-from models.common.cli import run_main
+from models.common.cli import command_parser, run_main
 from models.common.errors import UserError
 from models.common.files import read_json, write_json
 
@@ -42,7 +41,7 @@ def table(result: dict[str, Any]) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m models.common.report", description=__doc__)
+    parser = command_parser("models.common.report", __doc__)
     parser.add_argument("runtimes", nargs="+", metavar="NAME=FOLDER", help="a folder with eval.json, predictions.json")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     arguments = parser.parse_args(argv)
@@ -51,6 +50,8 @@ def main(argv: list[str] | None = None) -> None:
         name, equals, folder = text.partition("=")
         if not equals or not name or not folder:
             raise UserError(f"{text!r}: expected NAME=FOLDER")
+        if name in folders:
+            raise UserError(f"{name!r} is given twice")
         folders[name] = Path(folder)
     result = report(folders)
     write_json(arguments.output, result)

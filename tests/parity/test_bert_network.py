@@ -14,6 +14,7 @@ from models.common.encoder_config import EncoderConfig
 from models.common.nn.dropout import Dropout
 from models.common.nn.kernels import accelerate
 from models.common.packing import pack, unpack_tokens
+from models.common.weights.canonical import load_config
 from models.common.weights.loading import load_into
 from models.common.weights.names import HUGGING_FACE_BERT, canonical_shapes
 from tests.tolerances import TOLERANCES
@@ -206,7 +207,7 @@ def test_pooled_output_is_that_of_transformers(name):
 
 def test_real_weights_give_what_transformers_gives(minilm_dir):
     """MiniLM-L6 on English text; its span head is new, so both sides get ours."""
-    config = EncoderConfig.from_json_file(minilm_dir / "config.json")
+    config = load_config(minilm_dir / "config.json")
     network = BertForQuestionAnswering(config, seed=3)
     bare = transformers.BertModel.from_pretrained(minilm_dir, attn_implementation="eager")
     tensors = {HUGGING_FACE_BERT.to_canonical(name): value.numpy() for name, value in bare.state_dict().items()}

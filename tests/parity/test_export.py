@@ -20,7 +20,9 @@ from models.common.errors import UserError
 from models.common.export import mindir
 from models.common.export.manifest import read_manifest
 from models.common.runtime.mindspore_lite_runtime import MindSporeLiteRuntime
+from models.common.weights.canonical import save_companions
 from models.common.weights.loading import load_into
+from models.common.weights.mindspore_ckpt import write_ckpt
 from models.common.weights.reading import read_checkpoint
 from tests.tiny import write_squad, write_weights
 from tests.tolerances import TOLERANCES
@@ -58,7 +60,8 @@ def network(weights) -> nn.Cell:
 
 def arguments(weights: Path, target: Path, **changes: object) -> list[str]:
     settings = {
-        "export_ckpt_file": weights, "export_file_name": target, "max_seq_length": LENGTH, "export_batch_size": ROWS,
+        "export_ckpt_file": weights, "export_file_name": target, "max_seq_length": LENGTH, "doc_stride": 16,
+        "export_batch_size": ROWS,
         **changes,
     }  # fmt: skip
     return [text for name, value in settings.items() if value is not None for text in (f"--{name}", str(value))]
@@ -218,8 +221,8 @@ def test_what_the_flags_do(weights, features, minilm_dir, tmp_path, capsys):
     )  # fmt: skip
     manifest = read_manifest(tmp_path / "all")
     assert manifest.task == {
-        "name": "span", "max_seq_length": 48, "doc_stride": 5, "max_query_length": 11, "n_best_size": 7,
-        "max_answer_length": 9,
+        "name": "span", "max_seq_length": 48, "doc_stride": 5, "stride_is": "overlap", "max_query_length": 11,
+        "n_best_size": 7, "max_answer_length": 9,
     }  # fmt: skip
     assert (manifest.rows, manifest.row_length, manifest.packing.max_samples_per_row) == (3, 48, 3)
     assert (manifest.artefact.file, manifest.artefact.format, manifest.artefact.ir_version) == ("m.mindir", "mindir", 3)
@@ -239,7 +242,10 @@ def test_settings_of_a_run_are_taken_over(weights, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/last").symlink_to(weights)
     (tmp_path / "run/config.yaml").write_text("max_seq_length: 40\ndoc_stride: 9\nseed: 3\n")
-    for ckpt in ("run", "run/last"):
+    checkpoint = read_checkpoint(weights)
+    save_companions(tmp_path / "run", checkpoint.config.to_dict(), weights / "vocab.txt")
+    write_ckpt(tmp_path / "run/squad.ckpt", checkpoint.tensors)
+    for ckpt in ("run", "run/last", "run/squad.ckpt"):
         folder = tmp_path / ckpt.replace("/", "-") / "mindir"
         main(arguments(tmp_path / ckpt, folder / "m", max_seq_length=None, doc_stride=8, verify="false"))
         task = read_manifest(folder).task
@@ -253,8 +259,11 @@ def test_settings_of_a_run_are_taken_over(weights, tmp_path):
         ({"export_ckpt_file": "nothing"}, ["nothing"]),
         ({"export_ckpt_file": "{folder}"}, ["{folder}"]),
         ({"max_seq_length": LENGTH + 1}, ["--max_seq_length 65: the model has 64 position embeddings"]),
-        ({"max_seq_length": 0, "n_best_size": -1}, ["--max_seq_length must be", "--n_best_size must be"]),
-        ({"file_format": "AIR", "export_batch_size": 0}, ["--file_format AIR", "--export_batch_size must be"]),
+        ({"max_seq_length": 0, "n_best_size": -1}, ["max_seq_length must be", "n_best_size must be"]),
+        ({"file_format": "AIR", "doc_stride": 62}, ["--file_format AIR", "leaves no room"]),
+        ({"export_batch_size": 0}, ["export_batch_size must be at least 1"]),
+        ({"doc_stride": -3}, ["doc_stride must be at least 0"]),
+        ({"max_seq_length": 16, "doc_stride": 12}, ["max_seq_length 16 leaves no room"]),
         ({"vocab_file_path": "no.txt"}, ["no.txt"]),
         ({"vocab_file_path": "{folder}/long.txt"}, ["long.txt: has 30523 tokens, the model 30522"]),
         ({"verify_data": "nothing"}, ["nothing"]),

@@ -20,11 +20,12 @@ from transformers import (
 
 from models.common.errors import UserError
 from models.common.weights.arrays import same_bits
+from models.common.weights.canonical import save_canonical
 from models.common.weights.formats import FORMATS
-from models.common.weights.loading import load_any, load_canonical, read_checkpoint, save_canonical
 from models.common.weights.names import OPTIONAL_GROUPS
+from models.common.weights.reading import read_checkpoint
 from models.common.weights.writing import write_checkpoint
-from tests.weights_data import DTYPES, TINY, assert_same, random_tensors, run
+from tests.weights_data import DTYPES, TINY, assert_same, load_any, random_tensors, run
 
 CLASSES = [BertModel, BertForQuestionAnswering, BertForPreTraining, BertForMaskedLM, BertForNextSentencePrediction]
 
@@ -88,7 +89,7 @@ def test_transformers_and_back(tmp_path, kind):
     model = transformers_model(kind)
     model.save_pretrained(tmp_path / "theirs")
     run(tmp_path / "theirs", tmp_path / "canonical", "hf", "canonical")
-    config, tensors = load_canonical(tmp_path / "canonical")
+    config, tensors = load_any(tmp_path / "canonical")
     assert config == TINY
     assert_same(tensors, by_attribute(model))
     run(tmp_path / "canonical", tmp_path / "back", "canonical", "hf")
@@ -290,7 +291,7 @@ def test_dtype(tmp_path):
     )
     assert {tensor.dtype for tensor in half.values()} == {np.dtype(np.float16)}
     run(tmp_path / "half", tmp_path / "full", "mindspore", "canonical", "--dtype", "float32")
-    _, full = load_canonical(tmp_path / "full")
+    _, full = load_any(tmp_path / "full")
     assert all(np.array_equal(full[name], half[name], equal_nan=True) for name in full)
     assert {tensor.dtype for tensor in full.values()} == {np.dtype(np.float32)}
     save_canonical(tmp_path / "big", TINY, {**tensors, "pooler.bias": np.full(24, 7e4, np.float32)})

@@ -9,9 +9,9 @@ from transformers import BertForQuestionAnswering
 
 from models.common.encoder_config import EncoderConfig
 from models.common.errors import UserError
-from models.common.weights.loading import load_any, load_canonical, save_canonical
+from models.common.weights.canonical import save_canonical
 from models.common.weights.writing import write_checkpoint
-from tests.weights_data import TINY, assert_same, random_tensors, run
+from tests.weights_data import TINY, assert_same, load_any, random_tensors, run
 
 # Sizes of the ModelZoo's base network but for the vocabulary, the feed-forward width, the positions and the layers.
 
@@ -83,7 +83,7 @@ def zoo_checkpoint(path, head, extra=()):
 def test_modelzoo_values_land_where_they_belong(tmp_path, head, capsys):
     values = zoo_checkpoint(tmp_path / "checkpoint_bert-3_500.ckpt", head, ZOO_TRAINING)
     run(tmp_path, tmp_path / "canonical", "mindspore-zoo", "canonical")
-    config, tensors = load_canonical(tmp_path / "canonical")
+    config, tensors = load_any(tmp_path / "canonical")
     names = ZOO_ENCODER | ZOO_HEADS[head]
     assert_same(tensors, {ours: values[name] for name, (ours, _) in names.items()})
     wanted = EncoderConfig(
@@ -110,11 +110,11 @@ def test_modelzoo_sizes_that_tell_no_heads_need_a_config(tmp_path):
     settings = {name: value for name, value in TINY.to_dict().items() if name not in ("hidden_act", "layer_norm_eps")}
     (tmp_path / "given.json").write_text(json.dumps(settings))
     run(start, tmp_path / "y", "mindspore-zoo", "canonical", "--config", tmp_path / "given.json")
-    config, _ = load_canonical(tmp_path / "y")
+    config, _ = load_any(tmp_path / "y")
     assert (config.num_attention_heads, config.hidden_act, config.layer_norm_eps) == (4, "gelu_new", 1e-7)
     (tmp_path / "given.json").write_text(json.dumps(TINY.to_dict()))
     run(start, tmp_path / "z", "mindspore-zoo", "canonical", "--config", tmp_path / "given.json")
-    assert load_canonical(tmp_path / "z")[0] == TINY
+    assert load_any(tmp_path / "z")[0] == TINY
 
 
 def test_modelzoo_heads_without_a_place_are_named(tmp_path, capsys):

@@ -26,35 +26,42 @@ def files(tmp_path_factory) -> tuple[Path, Path]:
     return paths
 
 
-def test_from_raw_files_to_the_report_of_both_runtimes(files, tmp_path):
-    train, dev = files
-    run = tmp_path / "run"
-    flags = ("--train_file", train, "--dev_file", dev, "--run_dir", run, "--recipe", "quickstart")
-    done = quickstart(*flags)
-    assert done.returncode == 0, done.stderr[-3000:]
+def check_report(run: Path, questions: int, printed: str) -> dict:
+    """What every quickstart must end with; returns the report."""
     report = json.loads((run / "report.json").read_text())
     assert set(report) == {"mindspore", "mslite_cpp", "agreement", "questions"}
-    assert report["questions"] == 24
+    assert report["questions"] == questions
     assert report["agreement"] >= 0.999
     for score in ("f1", "exact_match"):
         assert abs(report["mindspore"][score] - report["mslite_cpp"][score]) <= 0.02
-        assert 0 <= report["mindspore"][score] <= 100
     for runtime in ("mindspore", "mslite_cpp"):
         assert report[runtime]["questions_per_second"] > 0
-        assert runtime in done.stdout
+        assert runtime in printed
     picture = run / "mindspore" / "curves.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert str(picture) in done.stdout
+    assert str(picture) in printed
+    return report
+
+
+def test_the_command_of_the_readme_learns_to_read(tmp_path):
+    """The embedded default, whole: minutes of fine-tuning. Names and facts of the questions are new to the model."""
+    done = quickstart("--run_dir", tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = check_report(tmp_path, 400, done.stdout)
+    assert min(report[runtime]["f1"] for runtime in ("mindspore", "mslite_cpp")) >= 80
+
+
+def test_the_same_path_on_the_users_files(files, tmp_path):
+    train, dev = files
+    run = tmp_path / "run"
+    done = quickstart("--train_file", train, "--dev_file", dev, "--run_dir", run, "--recipe", "quickstart")
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = check_report(run, 24, done.stdout)
     official = subprocess.run(
         [".venv/bin/python", "-m", "models.common.metrics.squad", dev, run / "mslite_cpp" / "predictions.json"],
         cwd=REPOSITORY, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert json.loads(official.stdout) == {name: report["mslite_cpp"][name] for name in ("exact_match", "f1")}
-    again = quickstart(*flags)
-    assert again.returncode == 0, again.stderr[-3000:]
-    assert "resuming" in again.stdout
-    repeated = json.loads((run / "report.json").read_text())
-    assert {**repeated["mindspore"], "questions_per_second": 0} == {**report["mindspore"], "questions_per_second": 0}
 
 
 @pytest.mark.parametrize(

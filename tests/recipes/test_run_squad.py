@@ -1,7 +1,7 @@
 """The SQuAD command on a tiny model: every format of weights and features, what each flag does, what is refused."""
 
+import dataclasses
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ from models.bert.config import SquadConfig
 from models.bert.run_squad import FREE_TO_CHANGE, main, parse
 from models.common.config import leaves
 from models.common.errors import UserError
+from models.common.files import locked_folder, sha256_of
 from models.common.train.metrics_log import read_metrics
-from tests.tiny import PARAGRAPHS, write_squad, write_weights
+from tests.tiny import PARAGRAPHS, TINY, write_squad, write_weights
 
 OPTIONS = SpanOptions(max_seq_length=64, doc_stride=16)
 QUESTIONS = sum(len(questions) for questions in PARAGRAPHS.values())
@@ -99,6 +100,18 @@ def test_each_setting_of_training_changes_the_weights(inputs, trained, tmp_path,
     assert any(not np.array_equal(again[name], value) for name, value in trained.items())
 
 
+def test_what_a_resumed_run_may_change_changes_no_weight(inputs, trained, tmp_path):
+    free = {
+        "do_eval": "true", "eval_json_path": inputs["json"], "eval_steps": 1, "eval_batch_size": 3, "doc_stride": 8,
+        "eval_data_shuffle": "true", "n_best_size": 2, "max_answer_length": 3, "max_query_length": 20,
+        "save_checkpoint_steps": 1, "save_checkpoint_num": 3, "vocab_file_path": inputs["vocab"], "stride_is": "step",
+    }  # fmt: skip
+    assert set(free) <= FREE_TO_CHANGE
+    again = training(inputs, tmp_path, **free)
+    for name, value in trained.items():
+        np.testing.assert_array_equal(again[name], value, err_msg=name)
+
+
 def test_loss_scaling_changes_nothing_but_rounding(inputs, trained, tmp_path):
     scaling = {"enable": "true", "initial": 64, "factor": 2, "window": 1}
     again = training(inputs, tmp_path, **{f"loss_scale.{name}": value for name, value in scaling.items()})
@@ -157,10 +170,8 @@ def test_settings_of_decoding_and_of_windows(inputs, tmp_path):
 def test_a_fine_tuned_run_folder_and_its_ckpt_evaluate_alike(inputs, tmp_path):
     training(inputs, tmp_path / "run", do_eval="true", eval_json_path=inputs["json"])
     expected = json.loads((tmp_path / "run" / "nbest_predictions.json").read_text())
-    shutil.copyfile(tmp_path / "run" / "best" / "config.json", tmp_path / "run" / "config.json")
-    for weights in ("best", "squad.ckpt"):
-        found = evaluation(inputs, tmp_path / weights, tmp_path / "run" / weights, vocab_file_path=inputs["vocab"])
-        assert found == expected
+    for weights in ("best", "squad.ckpt", "."):
+        assert evaluation(inputs, tmp_path / f"of {weights}", tmp_path / "run" / weights) == expected
 
 
 @pytest.mark.parametrize(
@@ -168,12 +179,21 @@ def test_a_fine_tuned_run_folder_and_its_ckpt_evaluate_alike(inputs, tmp_path):
     [
         ({"train_data_file_path": "absent"}, "absent: no such file or folder"),
         ({"load_pretrain_checkpoint_path": "absent"}, "absent"),
-        ({"max_seq_length": 20}, "has windows of"),
+        ({"max_seq_length": 20}, "windows of 54 tokens; give --max_seq_length 54"),
         ({"num_class": 3}, "num_class must be one of 2"),
         ({"device_id": 1}, "there is only device 0"),
         ({"device_target": "Ascend"}, "finds no such device"),
         ({"device_target": "GPU"}, "finds no such device"),
-        ({"epoch_num": 0, "train_batch_size": 0}, "--epoch_num must be at least 1, got 0; --train_batch_size"),
+        ({"epoch_num": 0, "train_batch_size": 0}, "epoch_num must be at least 1, got 0\n.*train_batch_size"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"seed": 2**31}, "seed must be at most"),
+        ({"optimizer.learning_rate": -1}, "learning_rate must be at least 0"),
+        ({"optimizer.learning_rate": "nan"}, "learning_rate must be a finite number"),
+        ({"optimizer.warmup_ratio": 5}, "warmup_ratio must be at most 1"),
+        ({"optimizer.beta1": 1.5}, "beta1 must be at most"),
+        ({"loss_scale.factor": 0}, "factor must be at least 1"),
+        ({"eval_steps": -1}, "eval_steps must be at least 0"),
+        ({"schema_file_path": "schema.json"}, "leave the schema out"),
         ({"load_finetune_checkpoint_path": "x"}, "for evaluation only"),
         ({"eval_data_file_path": "x"}, "needs --eval_json_path"),
         ({"do_train": "false"}, "nothing to do"),
@@ -198,6 +218,103 @@ def test_features_made_for_something_else_are_refused(inputs, tmp_path):
     with pytest.raises(UserError, match="made from another file"):
         evaluation(inputs, tmp_path, weights, eval_data_file_path=inputs["folder"] / "numpy" / "dev",
                    eval_json_path=other)  # fmt: skip
+
+
+def test_a_finished_run_is_scored_on_what_it_is_given_next(inputs, tmp_path):
+    run_folder = tmp_path / "run"
+    training(inputs, run_folder)
+    assert not (run_folder / "eval.json").exists()
+    training(inputs, run_folder, do_eval="true", eval_json_path=inputs["json"])
+    first = json.loads((run_folder / "eval.json").read_text())
+    data = json.loads(inputs["json"].read_text())
+    del data["data"][0]["paragraphs"][0]
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(data))
+    training(inputs, run_folder, do_eval="true", eval_json_path=other)
+    second = json.loads((run_folder / "eval.json").read_text())
+    assert second["questions"] < first["questions"] == QUESTIONS
+    evaluation(inputs, tmp_path / "alone", run_folder / "last", eval_json_path=other, max_seq_length=128)
+    alone = json.loads((tmp_path / "alone" / "eval.json").read_text())
+    assert [second[name] for name in ("f1", "exact_match")] == [alone[name] for name in ("f1", "exact_match")]
+
+
+def remade(inputs, folder: Path, training: bool, vocab: Path | None = None, **changes: object) -> Path:
+    options = {"max_seq_length": 64, "doc_stride": 16, **changes}
+    lower_case = options.pop("do_lower_case", True)
+    convert_squad(SquadConversion(
+        inputs["json"], vocab or inputs["vocab"], folder, training, do_lower_case=lower_case,
+        span=SpanOptions(**options), dataset_format="numpy",
+    ))  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("made_with", "message"),
+    [
+        ({"doc_stride": 8}, "doc_stride 8, not 16; give --doc_stride 8"),
+        ({"stride_is": "step"}, "give --stride_is step"),
+        ({"max_query_length": 5}, "give --max_query_length 5"),
+        ({"do_lower_case": False}, "give --do_lower_case false"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_evaluation_features_must_be_made_as_the_settings_say(inputs, tmp_path, made_with, message):
+    features = remade(inputs, tmp_path / "features", False, **made_with)
+    weights = inputs["folder"] / "fine_tuned"
+    with pytest.raises(UserError, match=message):
+        evaluation(inputs, tmp_path / "run", weights, eval_data_file_path=features)
+    evaluation(inputs, tmp_path / "run", weights, eval_data_file_path=features, **made_with)
+
+
+def test_features_of_another_model_are_refused(inputs, tmp_path):
+    words = inputs["vocab"].read_text(encoding="utf-8").splitlines()
+    other, longer = tmp_path / "other.txt", tmp_path / "longer.txt"
+    other.write_text("\n".join([*words[:-2], words[-1], words[-2]]), encoding="utf-8")
+    # The word of the data comes last, beyond the model's table.
+    longer.write_text("\n".join(["[unused9999]" if word == "bridge" else word for word in words] + ["bridge"]))
+    with pytest.raises(UserError, match="another vocabulary than"):
+        training(inputs, tmp_path / "run", train_data_file_path=remade(inputs, tmp_path / "a", True, other))
+    with pytest.raises(UserError, match="a token id beyond the model's 30522"):
+        training(inputs, tmp_path / "run", train_data_file_path=remade(inputs, tmp_path / "b", True, longer))
+    long = remade(inputs, tmp_path / "c", True, max_seq_length=80)
+    small = write_weights(tmp_path / "small", inputs["vocab"], dataclasses.replace(TINY, max_position_embeddings=32))
+    with pytest.raises(UserError, match="the model has 32 positions"):
+        training(inputs, tmp_path / "run", train_data_file_path=long, load_pretrain_checkpoint_path=small)
+
+
+def test_labels_outside_of_a_window_are_refused(inputs, tmp_path):
+    features = remade(inputs, tmp_path / "features", True)
+    [ends] = features.glob("*end_position*.npy")
+    values = np.load(ends)
+    values[3] = 500
+    np.save(ends, values)
+    sidecar = features / "features.json"
+    info = json.loads(sidecar.read_text())
+    for file in info["shards"][0]["files"]:
+        file["sha256"] = sha256_of(features / file["name"])
+    sidecar.write_text(json.dumps(info))
+    with pytest.raises(UserError, match=r"sample 3: answer tokens \d+\.\.500 of"):
+        training(inputs, tmp_path / "run", train_data_file_path=features)
+
+
+def test_a_dev_file_that_cannot_be_scored_is_told_before_training(inputs, tmp_path):
+    data = json.loads(inputs["json"].read_text())
+    data["data"][0]["paragraphs"][0]["qas"][0]["answers"] = []
+    broken = tmp_path / "broken.json"
+    broken.write_text(json.dumps(data))
+    with pytest.raises(UserError, match="q0"):
+        training(inputs, tmp_path / "run", do_eval="true", eval_json_path=broken)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_one_process_at_a_time_in_a_run_folder(inputs, tmp_path):
+    with locked_folder(tmp_path), pytest.raises(UserError, match="another process is working there"):
+        training(inputs, tmp_path)
+    left_over = tmp_path / "best" / ".model.1.partial.safetensors"
+    left_over.parent.mkdir()
+    left_over.write_bytes(b"half")
+    training(inputs, tmp_path)
+    assert not left_over.exists()
 
 
 def test_weights_without_a_span_head_cannot_be_evaluated(inputs, tmp_path):

@@ -110,6 +110,21 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(inputs,
     assert_same_run(run, uninterrupted)
 
 
+def test_ctrl_c_ends_a_run_in_order(inputs, uninterrupted, tmp_path):
+    run = tmp_path / "stopped"
+    process = subprocess.Popen(command(inputs, run), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                               text=True)  # fmt: skip
+    while last_step(run) < 4:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors[-2000:]
+    assert errors.splitlines()[-1] == "interrupted"
+    assert "resuming" in run_to_the_end(command(inputs, run))
+    assert_same_run(run, uninterrupted)
+
+
 def test_a_folder_that_holds_another_run_is_refused(inputs, uninterrupted):
     changed = command(inputs, uninterrupted, **{"optimizer.weight_decay": 0.5, "seed": 9})
     done = subprocess.run(changed, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)

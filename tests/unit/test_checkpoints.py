@@ -67,3 +67,20 @@ def test_a_leftover_of_the_same_step_is_replaced(folder):
     shutil.copytree(folder.folder / "step-00000030", half)
     folder.save(40, {name: value + 40 for name, value in ARRAYS.items()}, {"step again": 40})
     assert_state(folder, 40)
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_what_lies_behind_the_newest_save_never_costs_a_sound_one(folder, keep):
+    """A run killed while saving step 30 and resumed with another cadence saves step 25 next."""
+    (folder.folder / "step-00000030" / "state.json").unlink()
+    resumed = CheckpointFolder(folder.folder, keep)
+    resumed.save(25, {name: value + 25 for name, value in ARRAYS.items()}, {"step again": 25})
+    assert_state(resumed, 25)
+    kept = ["step-00000020", "step-00000025"][-keep:]
+    assert sorted(path.name for path in folder.folder.iterdir()) == kept
+
+
+def test_a_damaged_later_state_goes_when_the_run_has_gone_on(folder):
+    (folder.folder / "step-00000030" / "state.safetensors").write_bytes(b"short")
+    folder.save(25, {name: value + 25 for name, value in ARRAYS.items()}, {"step again": 25})
+    assert_state(folder, 25)

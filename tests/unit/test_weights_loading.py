@@ -12,15 +12,10 @@ from safetensors.numpy import load_file, save_file
 
 from models.common.errors import UserError
 from models.common.weights.arrays import cast, same_bits
-from models.common.weights.loading import (
-    load_any,
-    load_canonical,
-    load_into,
-    match,
-    save_canonical,
-    tensors_sha256,
-)
-from tests.weights_data import DTYPES, TINY, random_tensors
+from models.common.weights.canonical import save_canonical, tensors_sha256
+from models.common.weights.loading import load_into
+from models.common.weights.matching import match
+from tests.weights_data import DTYPES, TINY, load_any, random_tensors
 
 
 class TwoParameters(nn.Cell):
@@ -97,7 +92,7 @@ def test_canonical_folder_keeps_every_bit(tmp_path, dtype):
         shuffled = dict(reversed(tensors.items())) if name == "two" else tensors
         save_canonical(tmp_path / name, TINY, shuffled, vocab=vocab, info={"b": 1, "a": [2], "c": "x", "d": None})
     assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "two/model.safetensors").read_bytes()
-    config, loaded = load_canonical(tmp_path / "one")
+    config, loaded = load_any(tmp_path / "one")
     assert config == TINY and set(loaded) == set(tensors)
     assert all(same_bits(loaded[name], tensors[name]) for name in tensors)
     assert (tmp_path / "one/vocab.txt").read_text() == "[PAD]\n"
@@ -142,11 +137,11 @@ def test_canonical_folder_is_checked(tmp_path):
     ]:
         (tmp_path / "config.json").write_text(json.dumps({**settings, **change}))
         with pytest.raises(UserError, match=complaint):
-            load_canonical(tmp_path)
+            load_any(tmp_path)
     for name in ("layer_norm_eps", "hidden_act", "num_attention_heads"):  # never a silent default
         (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in settings.items() if k != name}))
         with pytest.raises(UserError, match=f"{name} missing"):
-            load_canonical(tmp_path)
+            load_any(tmp_path)
 
 
 def test_truncated_safetensors_name_the_file(tmp_path):
@@ -155,9 +150,8 @@ def test_truncated_safetensors_name_the_file(tmp_path):
     whole = path.read_bytes()
     for length in (0, 4, 8, 9, 500, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        for read in (load_canonical, load_any):
-            with pytest.raises(UserError, match=r"model\.safetensors: "):
-                read(tmp_path)
+        with pytest.raises(UserError, match=r"model\.safetensors: "):
+            load_any(tmp_path)
 
 
 def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -75,9 +75,14 @@ def export(what: Export, target: Path, batches: Mapping[str, Samples] | None) ->
 
 
 def check_target(target: Path) -> None:
-    """Raise a `UserError` when the folder of `target` holds another artefact: they would share one manifest.json."""
+    """Raise a `UserError` when the folder of `target` holds another artefact, which would lose its manifest.json, or
+    files of the names to write that are no export."""
     present = target.parent / contract.FILE_NAME
-    if present.is_file():
+    if not present.is_file():
+        for name in (target.name, VOCAB_FILE):
+            if (target.parent / name).exists():
+                raise UserError(f"{target.parent / name}: is there and no part of an export; choose another folder")
+    else:
         values = read_json(present)
         artefact = values.get("artefact") if isinstance(values, dict) else None
         file = artefact.get("file") if isinstance(artefact, dict) else None

@@ -6,7 +6,6 @@ Equal to the last digit also means equal in the order of the floating point oper
 question in file order, and 100 is multiplied before the division by the number of questions. No framework is needed.
 """
 
-import argparse
 import json
 import re
 import string
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from models.common.cli import run_main
+from models.common.cli import command_parser, run_main
 from models.common.errors import UserError
 from models.common.files import read_json
 
@@ -127,7 +126,7 @@ def _questions(dataset: dict[str, Any], source: str) -> Iterator[tuple[str, list
 
 def main(argv: list[str] | None = None) -> int:
     """Print the scores of a predictions file as one line of JSON."""
-    parser = argparse.ArgumentParser(prog="python -m models.common.metrics.squad", description="SQuAD v1.1 metric")
+    parser = command_parser("models.common.metrics.squad", "SQuAD v1.1 metric")
     parser.add_argument("dataset_file", type=Path, help="SQuAD v1.1 dataset, JSON")
     parser.add_argument("prediction_file", type=Path, help='answers, JSON: {"question id": "answer", ...}')
     arguments = parser.parse_args(argv)

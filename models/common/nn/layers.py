@@ -1,5 +1,5 @@
 """Cells that own parameters. Each names them `weight` and `bias`, so the path of attributes that leads to a parameter
-is its canonical name (DESIGN: canonical weights) and no renaming table is needed inside MindSpore.
+is its canonical name (models.common.weights.names) and no renaming table is needed inside MindSpore.
 
 Shapes: M rows (any number of tokens), H width.
 """

@@ -16,6 +16,11 @@ class DynamicLossScale:
     good_steps: int = 0
     overflows: int = 0
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether the scale is as low as it gets: a further overflow is not the scale's fault."""
+        return self.scale <= 1.0
+
     def update(self, finite: bool) -> None:
         """Adapt to whether the last step's gradients were all finite."""
         if not finite:

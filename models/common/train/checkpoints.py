@@ -17,6 +17,7 @@ from models.common.errors import UserError
 from models.common.files import atomic_write, read_json, sha256_of, write_json
 
 STATE_VERSION = 1
+STATE_FILE = "state.json"
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,21 @@ class CheckpointFolder:
             save_file(dict(arrays), temporary)
             digest = sha256_of(temporary)
         write_json(
-            target / "state.json",
+            target / STATE_FILE,
             {"version": STATE_VERSION, "step": step, "sha256": digest, "values": dict(values)},
         )
-        for old in self._folders()[: -self.keep]:
+        self._remove_others(target)
+
+    def _remove_others(self, newest: Path) -> None:
+        """Leave `newest` and the sound ones before it, `keep` in all.
+
+        What lies behind it or has no state.json is a damaged or interrupted save of a run that was taken up earlier.
+        """
+        before = [folder for folder in self._folders() if folder.name < newest.name and _is_complete(folder)]
+        kept = [newest, *before[len(before) - self.keep + 1 :]]
+        for old in set(self._folders()) - set(kept):
             # The JSON goes first: without it the folder no longer counts as a checkpoint.
-            (old / "state.json").unlink(missing_ok=True)
+            (old / STATE_FILE).unlink(missing_ok=True)
             shutil.rmtree(old, ignore_errors=True)
 
     def newest(self) -> tuple[State | None, list[str]]:
@@ -58,7 +68,7 @@ class CheckpointFolder:
         """
         messages = []
         for folder in reversed(self._folders()):
-            if not (folder / "state.json").is_file():
+            if not _is_complete(folder):
                 continue
             try:
                 return self._read(folder), messages
@@ -71,7 +81,7 @@ class CheckpointFolder:
 
     @staticmethod
     def _read(folder: Path) -> State:
-        description = read_json(folder / "state.json")
+        description = read_json(folder / STATE_FILE)
         arrays_file = folder / "state.safetensors"
         try:
             version, step, digest = (description[key] for key in ("version", "step", "sha256"))
@@ -83,3 +93,7 @@ class CheckpointFolder:
         if sha256_of(arrays_file) != digest:
             raise UserError(f"{arrays_file}: damaged (its checksum is not the one in state.json)")
         return State(step, load_file(arrays_file), values)
+
+
+def _is_complete(folder: Path) -> bool:
+    return (folder / STATE_FILE).is_file()

@@ -6,6 +6,8 @@ and is started again gives, on CPU, bit for bit the run that was never killed.
 """
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -26,6 +28,13 @@ from models.common.train.metrics_log import MetricsLog
 from models.common.train.step import TrainStep, scalar
 
 
+def keyboard_interrupt_as_usual() -> None:
+    """Make Ctrl-C raise KeyboardInterrupt: MindSpore takes the signal over whenever it compiles, and ends the process
+    without a word."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @dataclass(frozen=True)
 class Cadence:
     """How often, in steps; 0 means at the end of each epoch. `keep` checkpoints stay on disk."""
@@ -43,6 +52,7 @@ class Job:
     evaluate: scores the present weights; None trains without. score: the name of the score that "best" means.
     save_weights: called with "best" after an evaluation better than all before, and with "last" at the end.
     identity: JSON-ready; a run can only be resumed by one of the same identity (settings, data, first weights).
+    evaluation_identity: what is evaluated on, and how; when it changes, scores of before no longer count as best.
     """
 
     plan: BatchPlan
@@ -52,6 +62,7 @@ class Job:
     save_weights: Callable[[str], None]
     identity: Mapping[str, Any]
     evaluate: Callable[[], Mapping[str, float]] | None = None
+    evaluation_identity: str = ""
     score: str = "f1"
     loss_scale: DynamicLossScale | None = None
 
@@ -75,9 +86,14 @@ class Trainer:
             with Progress("train", total, "step", initial=completed) as progress:
                 for index in range(completed, total):
                     values = self._train_step(index)
+                    keyboard_interrupt_as_usual()
                     log.write(index + 1, "train", values)
                     progress.update(loss=values["loss"], lr=values["learning_rate"])
                     self._after_step(index + 1, log)
+            if self.job.evaluate is not None and self.best is None:
+                # A finished run is given something else to be scored on.
+                self._evaluate(total, log)
+                self._save(total)
         finally:
             log.close()
         self.job.save_weights("last")
@@ -100,21 +116,27 @@ class Trainer:
         values |= {"epoch": plan.epoch, "samples": samples, "seconds": round(time.perf_counter() - began, 4)}
         if scale is not None:
             values["loss_scale"] = scale.scale
+            diverged = scale.exhausted and not bool(finite.asnumpy())
             scale.update(bool(finite.asnumpy()))
-        elif not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
+        else:
+            diverged = not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"]))
+        if diverged:
             raise UserError(f"step {index + 1}: loss {values['loss']}, gradient norm {values['grad_norm']}; "
                             "training has diverged, lower the learning rate")  # fmt: skip
         return values
 
     def _after_step(self, completed: int, log: MetricsLog) -> None:
         if self.job.evaluate is not None and self._due(completed, self.cadence.evaluate):
-            scores = dict(self.job.evaluate())
-            log.write(completed, "eval", scores)
-            if self.best is None or scores[self.job.score] > self.best[self.job.score]:
-                self.best = {"step": completed, **scores}
-                self.job.save_weights("best")
+            self._evaluate(completed, log)
         if self._due(completed, self.cadence.checkpoint):
             self._save(completed)
+
+    def _evaluate(self, completed: int, log: MetricsLog) -> None:
+        scores = dict(self.job.evaluate())
+        log.write(completed, "eval", scores)
+        if self.best is None or scores[self.job.score] > self.best[self.job.score]:
+            self.best = {"step": completed, **scores}
+            self.job.save_weights("best")
 
     def _due(self, completed: int, every: int) -> bool:
         ends = self.job.plan.epoch_ends
@@ -126,6 +148,7 @@ class Trainer:
         values = {
             "identity": dict(self.job.identity),
             "best": self.best,
+            "evaluation": self.job.evaluation_identity,
             "loss_scale": asdict(scale) if scale else None,
         }
         self.checkpoints.save(completed, arrays, values)
@@ -158,7 +181,10 @@ class Trainer:
             )
         for name, parameter in parameters.items():
             parameter.set_data(Tensor(state.arrays[name]))
-        self.best = state.values["best"]
+        if state.values["evaluation"] == self.job.evaluation_identity:
+            self.best = state.values["best"]
+        elif state.values["best"] is not None:
+            print("scored on something else before: earlier scores do not count for the best weights", flush=True)
         if self.job.loss_scale is not None:
             for name, value in state.values["loss_scale"].items():
                 setattr(self.job.loss_scale, name, value)

@@ -1,6 +1,7 @@
 """What a run reports while it goes: metrics.jsonl, TensorBoard events, and a picture of the curves."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ class MetricsLog:
 
     def write(self, step: int, group: str, values: Mapping[str, Any]) -> None:
         """Log `values` of `group` ("train" or "eval") after `step` completed steps."""
-        self._file.write(json.dumps({"step": step, "group": group, **values}) + "\n")
+        # JSON has no infinity: what overflowed under loss scaling is null.
+        sound = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, "group": group, **sound}) + "\n")
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(f"{group}/{name}", value, step)
@@ -42,7 +45,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     entries = []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
@@ -66,7 +69,7 @@ def plot_curves(metrics_path: Path, picture: Path, title: str) -> None:
     evaluations = [entry for entry in entries if entry["group"] == "eval"]
     figure, (top, bottom) = pyplot.subplots(2, 1, figsize=(8, 7), sharex=True, height_ratios=(3, 1))
     x = [entry["step"] for entry in steps]
-    loss = [entry["loss"] for entry in steps]
+    loss = [math.nan if entry["loss"] is None else entry["loss"] for entry in steps]
     top.plot(x, loss, color="tab:blue", alpha=0.25, label="loss of a step")
     top.plot(x, _smoothed(loss), color="tab:blue", label=f"smoothed ({SMOOTHING})")
     top.set_ylabel("loss")
@@ -95,7 +98,8 @@ def _smoothed(values: list[float]) -> list[float]:
     """Exponential moving average without the pull of its start value."""
     average, weight, result = 0.0, 0.0, []
     for value in values:
-        average = SMOOTHING * average + (1 - SMOOTHING) * value
-        weight = SMOOTHING * weight + (1 - SMOOTHING)
-        result.append(average / weight)
+        if math.isfinite(value):
+            average = SMOOTHING * average + (1 - SMOOTHING) * value
+            weight = SMOOTHING * weight + (1 - SMOOTHING)
+        result.append(average / weight if weight else math.nan)
     return result

@@ -14,7 +14,7 @@ from models.common.files import atomic_write, read_json, require_file, write_jso
 from models.common.weights.arrays import not_floating, raw_bytes
 from models.common.weights.matching import LoadReport, match, shorten
 from models.common.weights.names import canonical_shapes, groups_in
-from models.common.weights.safetensors_file import info_metadata, read_safetensors, write_safetensors
+from models.common.weights.safetensors_file import info_metadata, write_safetensors
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -29,16 +29,6 @@ REQUIRED_SETTINGS = (
 # transformers settings that change the network and that only one value is built for. RoBERTa, for one, has BERT's
 # tensors and counts positions from 2.
 ONLY_SETTINGS = {"model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False}
-
-
-def load_canonical(folder: Path | str) -> tuple[EncoderConfig, dict[str, np.ndarray]]:
-    """Read a folder written by `save_canonical`; every tensor the config implies must be there, and no other."""
-    folder = Path(folder)
-    path = require_file(folder / MODEL_FILE, "weights")
-    config = load_config(require_file(folder / CONFIG_FILE, "config"))
-    tensors = read_safetensors(path)
-    check_canonical(config, tensors, source=str(path))
-    return config, tensors
 
 
 def save_canonical(

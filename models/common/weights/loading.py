@@ -1,34 +1,17 @@
-"""Weights into networks: strict, reported. The names that callers outside this package need are gathered here."""
+"""Weights into networks: strict, reported."""
 
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.common.encoder_config import EncoderConfig
 from models.common.weights.arrays import cast
-from models.common.weights.canonical import load_canonical, save_canonical, tensors_sha256
 from models.common.weights.matching import LoadReport, match
 from models.common.weights.mindspore_ckpt import TYPE_NAMES
-from models.common.weights.reading import Checkpoint, read_checkpoint
 
 if TYPE_CHECKING:
     import mindspore
     from mindspore import nn
-
-__all__ = [
-    "Checkpoint", "LoadReport", "load_any", "load_canonical", "load_into", "match", "read_checkpoint",
-    "save_canonical", "tensors_sha256",
-]  # fmt: skip
-
-
-def load_any(path: Path | str) -> tuple[EncoderConfig, dict[str, np.ndarray]]:
-    """Config and canonical tensors of a file or folder of any known format; what it was taken for goes to stderr."""
-    checkpoint = read_checkpoint(path)
-    print(checkpoint.summary(), file=sys.stderr)
-    return checkpoint.config, checkpoint.tensors
 
 
 def load_into(
