@@ -236,14 +236,14 @@ def test_a_bare_ckpt_of_ours_needs_its_config(tmp_path):
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_load_any_says_what_it_took_it_for(tmp_path, kind, capsys):
+def test_a_summary_says_what_weights_were_taken_for(tmp_path, kind):
     tensors = random_tensors(groups=("heads.span",))
     file = write_checkpoint(kind, tmp_path, TINY, tensors)
     for path in (tmp_path, file):
-        config, loaded = load_any(path)
-        assert config == TINY
-        assert_same(loaded, tensors)
-        said = capsys.readouterr().err
+        checkpoint = read_checkpoint(path)
+        assert checkpoint.config == TINY
+        assert_same(checkpoint.tensors, tensors)
+        said = checkpoint.summary()
         assert f"taken for {kind}\n" in said and "the source has no pooler" in said
 
 
