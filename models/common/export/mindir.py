@@ -28,6 +28,7 @@ class PaddedRows(nn.Cell):
         self.position_ids = Tensor(np.arange(row_length, dtype=np.int32)[None])  # [1, T]
 
     def construct(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, ...]:
+        """int32 [R, T] each; a row is one sample, so its mask is its sequence ids."""
         return self.network(input_ids, attention_mask, token_type_ids, self.position_ids)
 
 

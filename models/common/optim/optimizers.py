@@ -39,6 +39,7 @@ class AdamW(_Moments):
     """Adam with bias correction and decoupled weight decay (Loshchilov and Hutter 2019), as torch.optim.AdamW."""
 
     def construct(self, gradients, factor, learning_rate, step):
+        """Update the parameters; `gradients` is a tuple of tensors of their shapes, the rest float32 scalars."""
         power1, power2 = self.bias_corrections(step)
         # The fused kernel adds eps to sqrt(v) before the bias correction of v; the papers add it behind.
         eps = self.eps * ops.sqrt(1.0 - power2)
@@ -52,6 +53,7 @@ class Lamb(_Moments):
     """LAMB (You et al. 2020, algorithm 2): Adam's direction plus weight decay, scaled to each weight's norm."""
 
     def construct(self, gradients, factor, learning_rate, step):
+        """Update the parameters; `gradients` is a tuple of tensors of their shapes, the rest float32 scalars."""
         power1, power2 = self.bias_corrections(step)
         update = functional.partial(
             _lamb_update, factor, learning_rate, power1, power2, self.beta1, self.beta2, self.eps

@@ -32,6 +32,7 @@ class TrainStep(nn.Cell):
         self.set_train()
 
     def scaled_loss(self, key, loss_scale, *batch):
+        """The loss, a float32 scalar, times `loss_scale` where that is wanted."""
         loss = self.network(*batch, key)
         return loss * loss_scale if self.loss_scaled else loss
 
