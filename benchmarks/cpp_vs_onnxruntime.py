@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import samples, sidebyside
-from benchmarks.samples import OUTPUTS
+from models.bert.config import OUTPUTS
 from models.common.cli import run_main
 from models.common.files import read_json
 from models.common.packing import pack, plan_rows, unpack_tokens

@@ -17,7 +17,6 @@ from models.common.errors import UserError
 from models.common.files import write_json
 from models.common.weights.embedded import minilm_folder
 
-OUTPUTS = ("start_logits", "end_logits")
 SEQUENCE_LENGTH, QUICK_LENGTH = 384, 64
 # Logits of contenders may differ by this share of the largest one. Float32 in another order gives 1e-5; a wrong mask,
 # position or activation gives 1e-2 and more.

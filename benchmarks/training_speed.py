@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import samples, sidebyside
+from models.bert.config import OUTPUTS
 from models.common.cli import run_main
 from models.common.errors import UserError
 
@@ -41,13 +42,13 @@ def our_runtime(network: Any, length: int, rows: int) -> Any:
     """The runtime that evaluates."""
     from models.common.runtime.mindspore_runtime import MindSporeRuntime
 
-    return MindSporeRuntime(network, samples.OUTPUTS, length, rows, MAX_SAMPLES)
+    return MindSporeRuntime(network, OUTPUTS, length, rows, MAX_SAMPLES)
 
 
 def our_logits(runtime: Any, features: Any) -> list[np.ndarray]:
     """[2, length] of each sample."""
     logits = runtime.predict(features)
-    return [np.stack(pair) for pair in zip(*(logits[name] for name in samples.OUTPUTS), strict=True)]
+    return [np.stack(pair) for pair in zip(*(logits[name] for name in OUTPUTS), strict=True)]
 
 
 def run_ours(setup: dict) -> None:

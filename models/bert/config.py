@@ -7,6 +7,10 @@ from data_tools.features.span import STRIDE_MEANINGS
 from models.common.config import option, section
 
 RECIPES = Path(__file__).parent / "recipes.yaml"
+# What the question-answering network gives for each token, in its order.
+OUTPUTS = ("start_logits", "end_logits")
+# Heads of other tasks that a checkpoint may bring; everything else must be used.
+OTHER_HEADS = ("pooler.*", "heads.mlm.*", "heads.nsp.*")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from data_tools.feature_store import FeatureSet, load_features
 from data_tools.features.span import STRIDE_MEANINGS, SpanOptions
 from data_tools.sample_texts import sample_windows
 from data_tools.tokenization import WordPieceTokenizer
+from models.bert.config import OTHER_HEADS, OUTPUTS
 from models.common.cli import command_parser, run_main
 from models.common.config import add_flags, given_flags, load_yaml, option, resolve
 from models.common.device import set_device
@@ -26,8 +27,6 @@ from models.common.tasks.span import DEFAULT_MAX_ANSWER_LENGTH, DEFAULT_N_BEST_S
 from models.common.weights.canonical import MODEL_FILE
 from models.common.weights.reading import Checkpoint, read_checkpoint
 
-OUTPUTS = ("start_logits", "end_logits")
-OTHER_HEADS = ("pooler.*", "heads.mlm.*", "heads.nsp.*")
 RUN_CONFIG = "config.yaml"
 VERIFIED_SAMPLES = 32  # of --verify_data
 

@@ -18,7 +18,7 @@ from data_tools.convert import SquadConversion, convert_squad
 from data_tools.feature_store import SIDECAR, FeatureSet, load_features
 from data_tools.features.span import SpanOptions
 from data_tools.readers.squad import read_contexts
-from models.bert.config import RECIPES, SquadConfig
+from models.bert.config import OTHER_HEADS, OUTPUTS, RECIPES, SquadConfig
 from models.common.cli import command_parser, run_main
 from models.common.config import add_flags, given_flags, load_recipe, load_yaml, resolve, to_dict, to_yaml
 from models.common.device import set_device
@@ -31,9 +31,6 @@ from models.common.weights.canonical import save_canonical, save_companions, ten
 from models.common.weights.mindspore_ckpt import write_ckpt
 from models.common.weights.reading import Checkpoint, read_checkpoint
 
-OUTPUTS = ("start_logits", "end_logits")
-# Heads of other tasks that a checkpoint may bring; everything else must be used.
-OTHER_HEADS = ("pooler.*", "heads.mlm.*", "heads.nsp.*")
 # How features for evaluation were made; the export tells it to the C++ program's preprocessing.
 WINDOW_SETTINGS = ("lower_case", "doc_stride", "stride_is", "max_query_length")
 # Settings that may change when a run is resumed, because no step's result depends on them.

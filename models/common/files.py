@@ -42,13 +42,14 @@ def locked_folder(path: Path | str) -> Iterator[Path]:
     path.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{path}: another process is working there; wait for it or name another folder") from None
         for left_over in path.rglob(".*.partial*"):
             if left_over.is_file():
                 left_over.unlink()
         yield path
-    except BlockingIOError:
-        raise UserError(f"{path}: another process is working there; wait for it or name another folder") from None
     finally:
         os.close(descriptor)
 
