@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks import samples, sidebyside
-from models.bert.config import OUTPUTS
 from models.common.cli import run_main
 from models.common.files import read_json
 from models.common.packing import pack, plan_rows, unpack_tokens
+from models.common.tasks.span import OUTPUTS
 from models.common.weights.embedded import minilm_folder
 
 OURS, PEER = "C++, MindSpore Lite", "ONNX Runtime"
@@ -98,14 +98,16 @@ def run_onnxruntime(case: dict[str, Any]) -> None:
         before, seconds = sidebyside.processor_seconds(), []
         for feed in feeds:
             start = time.perf_counter()
-            session.run(OUTPUTS, feed)
+            session.run(list(OUTPUTS), feed)
             seconds.append(time.perf_counter() - start)
         used = sidebyside.processor_seconds() - before
         return {"seconds": median(seconds), "cpu_seconds": used / len(feeds), **counts}
 
     logits: list = [None] * len(features)
     for batch, feed in zip(batches, feeds, strict=True):
-        for sample, values in unpack_tokens(batch, np.stack(session.run(OUTPUTS, feed), axis=-1), features.lengths):
+        for sample, values in unpack_tokens(
+            batch, np.stack(session.run(list(OUTPUTS), feed), axis=-1), features.lengths
+        ):
             logits[sample] = values.T
     samples.save_logits(case["folder"], PEER, logits, features)
     sidebyside.serve({"artefact": "onnx"}, repeat)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import samples, sidebyside
-from models.bert.config import OUTPUTS
 from models.common.cli import run_main
 from models.common.errors import UserError
+from models.common.tasks.span import OUTPUTS
 
 OURS = "ours"
 TORCH_PADDED, TORCH_DYNAMIC, TORCH_PARTS = "torch, padded", "torch, longest of batch", "torch, parts of like length"
@@ -29,13 +29,14 @@ LOSS_TOLERANCE = 0.3
 
 def load_network(folder: str) -> Any:
     """The question-answering network in MindSpore, as the fine-tuning command builds it."""
-    from models.bert.config import SquadConfig
-    from models.bert.run_squad import build
+    from models.bert.config import NETWORKS
     from models.common.device import set_device
+    from models.common.finetune.running import build
+    from models.common.finetune.span import SpanConfig, SpanTask
     from models.common.weights.reading import read_checkpoint
 
     set_device("CPU")
-    return build(SquadConfig(), read_checkpoint(Path(folder, "hf")), new=())
+    return build(SpanTask(SpanConfig(), NETWORKS), read_checkpoint(Path(folder, "hf")), new=())
 
 
 def our_runtime(network: Any, length: int, rows: int) -> Any:
@@ -56,7 +57,7 @@ def run_ours(setup: dict) -> None:
     import mindspore as ms
     from mindspore import Tensor
 
-    from models.bert.network import SpanTrainingNetwork
+    from models.common.nn.training import SpanTrainingNetwork
     from models.common.optim.optimizers import create
     from models.common.packing import fill_rate, pack
     from models.common.tasks.span import training_inputs

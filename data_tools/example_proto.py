@@ -1,7 +1,7 @@
-"""tf.train.Example without TensorFlow: the protobuf bytes of records of integer and string features, many at once.
+"""tf.train.Example without TensorFlow: the protobuf bytes of records of number and string features, many at once.
 
 Example { Features features = 1 }, Features { map<string, Feature> feature = 1 }, Feature { BytesList bytes_list = 1 |
-FloatList float_list = 2 | Int64List int64_list = 3 }, each list { repeated value = 1 }, integers packed.
+FloatList float_list = 2 | Int64List int64_list = 3 }, each list { repeated value = 1 }, numbers packed.
 """
 
 import itertools
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-VARINT, LENGTH_DELIMITED = 0, 2
+VARINT, LENGTH_DELIMITED, FIXED32 = 0, 2, 5
 BYTES_LIST, FLOAT_LIST, INT64_LIST = 1, 2, 3
 MAX_VARINT_BYTES = 10
 
@@ -18,10 +18,10 @@ class ProtoError(ValueError):
     """The bytes are no valid Example."""
 
 
-def encode_examples(integers: dict[str, np.ndarray], strings: dict[str, Sequence[str]]) -> list[bytes]:
-    """One Example per row. integers: name -> int array [B] or [B, T]; strings: name -> B strings. Keys are sorted, so
-    that equal rows give equal bytes."""
-    entries = {name: _int64_features(array) for name, array in integers.items()}
+def encode_examples(numbers: dict[str, np.ndarray], strings: dict[str, Sequence[str]]) -> list[bytes]:
+    """One Example per row. numbers: name -> int or float array [B] or [B, T]; strings: name -> B strings. Keys are
+    sorted, so that equal rows give equal bytes."""
+    entries = {name: _number_features(array) for name, array in numbers.items()}
     entries |= {name: [_bytes_feature(text.encode()) for text in texts] for name, texts in strings.items()}
     heads = {name: _field(1, name.encode()) for name in sorted(entries)}
     columns = [[_field(1, heads[name] + feature) for feature in entries[name]] for name in heads]
@@ -29,24 +29,23 @@ def encode_examples(integers: dict[str, np.ndarray], strings: dict[str, Sequence
 
 
 def decode_examples(records: Sequence[bytes]) -> tuple[dict[str, list[np.ndarray]], dict[str, list[list[bytes]]]]:
-    """(integer features, bytes features): name -> one value list per record. Float features are left out.
+    """(number features, bytes features): name -> one value list per record, int64 or float32.
 
-    Raises `ProtoError` when a record is damaged or lacks a feature that another one has.
+    Raises `ProtoError` when a record is damaged or lacks a feature that another one has, or has it of another kind.
     """
-    integers: dict[str, list[bytes]] = {}
-    texts: dict[str, list[list[bytes]]] = {}
+    found: dict[int, dict[str, list]] = {BYTES_LIST: {}, FLOAT_LIST: {}, INT64_LIST: {}}
     for record in records:
         for name, kind, payload in _features(record):
-            values = [value for number, value in _fields(payload) if number == 1] if kind != FLOAT_LIST else []
-            if kind == BYTES_LIST:
-                texts.setdefault(name, []).append(values)
-            elif kind == INT64_LIST:
-                # Packed values come as one piece of bytes, unpacked ones as a varint each, which are bytes here too.
-                integers.setdefault(name, []).append(b"".join(values))
-    for name, column in [*integers.items(), *texts.items()]:
+            values = [value for number, value in _fields(payload, kind == FLOAT_LIST) if number == 1]
+            if kind in found:
+                # Packed numbers come as one piece of bytes, others as a piece each, which are bytes here too.
+                found[kind].setdefault(name, []).append(values if kind == BYTES_LIST else b"".join(values))
+    for name, column in [(name, column) for columns in found.values() for name, column in columns.items()]:
         if len(column) != len(records):
             raise ProtoError(f"feature {name!r} occurs {len(column)} times in {len(records)} records")
-    return {name: _decode_varints(column) for name, column in integers.items()}, texts
+    numbers = {name: _decode_varints(column) for name, column in found[INT64_LIST].items()}
+    numbers |= {name: _decode_floats(column) for name, column in found[FLOAT_LIST].items()}
+    return numbers, found[BYTES_LIST]
 
 
 def encode_varints(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -67,9 +66,11 @@ def encode_varints(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return encoded, sizes
 
 
-def _int64_features(array: np.ndarray) -> list[bytes]:
-    """[Feature { int64_list }] with its tag, one per row."""
+def _number_features(array: np.ndarray) -> list[bytes]:
+    """[Feature { int64_list | float_list }] with its tag, one per row."""
     rows = array.reshape(len(array), -1)
+    if array.dtype.kind == "f":
+        return [_field(2, _field(FLOAT_LIST, _field(1, row.tobytes()))) for row in rows.astype("<f4")]
     encoded, sizes = encode_varints(rows.reshape(-1))
     ends = np.cumsum(sizes.reshape(rows.shape).sum(axis=1)).tolist()
     packed, start, features = encoded.tobytes(), 0, []
@@ -109,6 +110,13 @@ def _decode_varints(columns: list[bytes]) -> list[np.ndarray]:
     return [values.view(np.int64)[start:end] for start, end in itertools.pairwise(cuts)]
 
 
+def _decode_floats(columns: list[bytes]) -> list[np.ndarray]:
+    """One float32 array per byte string."""
+    if any(len(column) % 4 for column in columns):
+        raise ProtoError("a real number does not end")
+    return [np.frombuffer(column, "<f4").astype(np.float32) for column in columns]
+
+
 def _features(record: bytes) -> Iterator[tuple[str, int, bytes]]:
     """(name, kind of list, list) of each feature of an Example."""
     for _, features in _fields(record):
@@ -122,8 +130,8 @@ def _features(record: bytes) -> Iterator[tuple[str, int, bytes]]:
                 yield name, kind, payload
 
 
-def _fields(data: bytes) -> list[tuple[int, bytes]]:
-    """(field number, raw bytes of the value) of each field of a message."""
+def _fields(data: bytes, floats: bool = False) -> list[tuple[int, bytes]]:
+    """(field number, raw bytes of the value) of each field of a message; only real numbers come in four bytes."""
     fields, position, size = [], 0, len(data)
     while position < size:
         tag = data[position]
@@ -134,7 +142,9 @@ def _fields(data: bytes) -> list[tuple[int, bytes]]:
         if wire_type == LENGTH_DELIMITED:
             length, start = _varint(data, position)
             position = start + length
-        elif wire_type == VARINT:
+        elif wire_type == FIXED32 and floats:
+            start, position = position, position + 4
+        elif wire_type == VARINT and not floats:
             start = position
             _, position = _varint(data, position)
         else:

@@ -4,6 +4,7 @@ Shapes: N samples, B a batch of them, T tokens of a padded row. Samples are ragg
 `FeatureSet.padded` for those who want it and never stored in the numpy format.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,31 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.columns import COLUMN_NAMES as COLUMN_NAMES
+from data_tools.columns import COLUMNS, MASK, REQUIRED, STORED_NAMES, TASKS, dtype_of, our_name
+from data_tools.readers.json_stream import read_json_file
 from models.common.errors import UserError
-from models.common.files import read_json, sha256_of
+from models.common.files import sha256_of
 
 SIDECAR = "features.json"
 FEATURES_VERSION = 1
 FORMATS = ("mindrecord", "tfrecord", "numpy")
-
-# Our name -> column name in MindRecord and TFRecord files; the originals' names, then three of our own.
-COLUMN_NAMES = {
-    "input_ids": "input_ids",
-    "attention_mask": "input_mask",
-    "token_type_ids": "segment_ids",
-    "start_position": "start_positions",
-    "end_position": "end_positions",
-    "is_impossible": "is_impossible",
-    "unique_id": "unique_ids",
-    "qas_id": "qas_id",
-    "offset_start": "offset_start",
-    "offset_end": "offset_end",
-}
-TOKEN_NAMES = ("input_ids", "token_type_ids", "offset_start", "offset_end")
-SCALAR_NAMES = ("start_position", "end_position", "is_impossible", "unique_id")
-SCALAR_DTYPES = {name: np.dtype(np.int64 if name == "unique_id" else np.int32) for name in SCALAR_NAMES}
-# What stands behind the last real token. -1: a padding token has no place in the context.
-PADDING = {"input_ids": 0, "token_type_ids": 0, "offset_start": -1, "offset_end": -1}
+SIDECAR_TYPES = {
+    "features_version": int, "task": str, "dataset_format": str, "max_seq_length": int, "counts": dict, "shards": list,
+    "tokenizer": dict,
+}  # fmt: skip
+FILE_NAME = re.compile(r"[\w.-]{1,255}")
 
 
 @dataclass(frozen=True)
@@ -43,8 +33,8 @@ class FeatureSet:
     """N ragged samples.
 
     tokens: name -> int32 [sum of lengths], the samples one behind the other; starts: int64 [N+1], sample i is
-    `tokens[name][starts[i]:starts[i+1]]`; scalars: name -> int32 [N] (unique_id int64); qas_ids: the question of each
-    sample, None in training files of the original generator; info: the sidecar.
+    `tokens[name][starts[i]:starts[i+1]]`; scalars: name -> [N] of the type that `data_tools.columns` says; qas_ids: the
+    question of each sample, None in other tasks and in training files of the original generator; info: the sidecar.
     """
 
     tokens: dict[str, np.ndarray]
@@ -75,10 +65,10 @@ class FeatureSet:
         if len(lengths) and lengths.max() > row_length:
             raise UserError(f"a sample of {lengths.max()} tokens does not fit into rows of {row_length}")
         real = np.arange(row_length) < lengths[:, None]  # [B, T]
-        source = _ranges(self.starts[indices], lengths)
-        batch = {"attention_mask": real.astype(np.int32)}
+        source = ranges(self.starts[indices], lengths)
+        batch = {MASK: real.astype(np.int32)}
         for name, array in self.tokens.items():
-            batch[name] = np.full(real.shape, PADDING[name], np.int32)
+            batch[name] = np.full(real.shape, COLUMNS[name].padding, np.int32)
             batch[name][real] = array[source]
         return batch | {name: array[indices] for name, array in self.scalars.items()}
 
@@ -86,7 +76,7 @@ class FeatureSet:
         """The samples `indices`, in that order, as a set of their own."""
         indices = np.asarray(indices, np.int64)
         lengths = self.lengths[indices]
-        source = _ranges(self.starts[indices], lengths)
+        source = ranges(self.starts[indices], lengths)
         return FeatureSet(
             {name: array[source] for name, array in self.tokens.items()},
             starts_of(lengths),
@@ -120,22 +110,57 @@ def starts_of(lengths: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
-def from_padded(columns: dict[str, np.ndarray], qas_ids: list[str] | None, source: str) -> FeatureSet:
-    """Build from record columns under our names: token arrays and attention_mask [N, T], scalars [N] or [N, 1].
+def from_padded(stored: dict[str, np.ndarray], qas_ids: list[str] | None, source: str) -> FeatureSet:
+    """Build from the columns of a record file under their stored names: [N, T] per token, [N] or [N, 1] per sample.
 
-    Raises `UserError` when the real tokens of a row are not its beginning: packing and masking rely on that.
+    info holds the row length T. Columns that no task knows are left out. Raises `UserError` when a column is missing,
+    cannot be read as what it is, or when the real tokens of a row are not its beginning: packing and masking rely on
+    that.
     """
-    mask = columns["attention_mask"] != 0
+    absent = [column for column in REQUIRED if column not in stored]
+    if absent:
+        raise UserError(f"{source}: columns {', '.join(absent)} are missing, there are only {', '.join(stored)}")
+    arrays = {column: _matrix(column, values, source) for column, values in stored.items() if column in STORED_NAMES}
+    mask = arrays.pop(COLUMN_NAMES[MASK]) != 0
+    row_length = mask.shape[1]
     lengths = mask.sum(axis=1)
-    wrong = np.flatnonzero((mask != (np.arange(mask.shape[1]) < lengths[:, None])).any(axis=1) | (lengths == 0))
+    wrong = np.flatnonzero((mask != (np.arange(row_length) < lengths[:, None])).any(axis=1) | (lengths == 0))
     if len(wrong):
         raise UserError(f"{source}, record {wrong[0]}: input_mask must be ones followed by zeros; write the file again")
-    return FeatureSet(
-        {name: columns[name][mask].astype(np.int32) for name in TOKEN_NAMES if name in columns},
-        starts_of(lengths),
-        {name: columns[name].reshape(-1).astype(SCALAR_DTYPES[name]) for name in SCALAR_NAMES if name in columns},
-        qas_ids,
-    )
+    tokens, scalars = {}, {}
+    for column, values in arrays.items():
+        name = _name(column, values, row_length, source)
+        per_token = COLUMNS[name].per_token
+        array = _cast(values[mask] if per_token else values[:, 0], dtype_of(name, values), f"{source}, column {column}")
+        (tokens if per_token else scalars)[name] = array
+    return FeatureSet(tokens, starts_of(lengths), scalars, qas_ids, {"max_seq_length": row_length})
+
+
+def _matrix(column: str, values: np.ndarray, source: str) -> np.ndarray:
+    if values.dtype.kind not in "iuf" or values.ndim > 2 or values.size == 0:
+        raise UserError(f"{source}: column {column} holds {values.dtype} {list(values.shape[1:])}, expected numbers")
+    return values.reshape(len(values), -1)
+
+
+def _name(column: str, values: np.ndarray, row_length: int, source: str) -> str:
+    floating, width = values.dtype.kind == "f", values.shape[1]
+    # As wide as a row: per token, unless only one value for each sample is known under this name.
+    for per_token in (True, False):
+        name = our_name(column, per_token, floating)
+        if name is not None and width == (row_length if per_token else 1):
+            return name
+    kind = "real numbers" if floating else "integers"
+    raise UserError(f"{source}: column {column} holds {width} {kind} in rows of {row_length}, which fits no task")
+
+
+def _cast(values: np.ndarray, dtype: np.dtype, where: str) -> np.ndarray:
+    """The values as `dtype`; integers that it cannot hold are refused, not wrapped."""
+    if dtype.kind == "i" and values.size:
+        limits = np.iinfo(dtype)
+        for value in (values.min(), values.max()):
+            if not limits.min <= value <= limits.max:
+                raise UserError(f"{where}: {value} is beyond {dtype}; write the file again")
+    return values.astype(dtype)
 
 
 def load_features(path: Path | str, schema_path: Path | str | None = None) -> FeatureSet:
@@ -164,23 +189,46 @@ def load_features(path: Path | str, schema_path: Path | str | None = None) -> Fe
     parts = [_read_shard(kind, file, schema_path) for file in files]
     row_length = max(part.info["max_seq_length"] for part in parts)
     info = {"dataset_format": kind, "max_seq_length": row_length, "is_training": "start_position" in parts[0].scalars}
-    return FeatureSet.join(parts, info)
+    return FeatureSet.join(parts, info | _task_of(parts[0]))
 
 
 def read_sidecar(folder: Path | str) -> dict[str, Any]:
     """Read and check the sidecar of a folder written by convert; its presence says that the folder is complete."""
     path = Path(folder) / SIDECAR
-    info = read_json(path)
-    required = {"features_version", "dataset_format", "max_seq_length", "is_training", "counts", "shards", "tokenizer"}
-    missing = required - set(info) if isinstance(info, dict) else required
-    if missing:
-        raise UserError(f"{path}: {', '.join(sorted(missing))} missing; convert the data again")
-    if info["features_version"] != FEATURES_VERSION or info["dataset_format"] not in FORMATS:
+    info = read_json_file(path)
+    found = info if isinstance(info, dict) else {}
+    wrong = [name for name, kind in SIDECAR_TYPES.items() if type(found.get(name)) is not kind]
+    if wrong:
+        raise UserError(f"{path}: {', '.join(wrong)} missing or of the wrong type; convert the data again")
+    if (
+        info["features_version"] != FEATURES_VERSION
+        or info["task"] not in TASKS
+        or info["dataset_format"] not in FORMATS
+    ):
         raise UserError(
-            f"{path}: features_version {info['features_version']} in format {info['dataset_format']!r} is unknown to "
-            f"this program (version {FEATURES_VERSION}, formats {', '.join(FORMATS)}); convert the data again"
+            f"{path}: features_version {info['features_version']}, task {info['task']!r} in format "
+            f"{info['dataset_format']!r} is unknown to this program (version {FEATURES_VERSION}, tasks "
+            f"{', '.join(TASKS)}, formats {', '.join(FORMATS)}); convert the data again"
         )
+    wrong = [name for name in TASKS[info["task"]].stated if name not in info]
+    wrong += [name for name in ("sha256", "lower_case") if name not in info["tokenizer"]]
+    if not info["shards"] or not all(_is_shard(shard) for shard in info["shards"]):
+        wrong.append("shards")
+    if wrong:
+        raise UserError(f"{path}: {', '.join(wrong)} missing or damaged; convert the data again")
     return info
+
+
+def _is_shard(shard: Any) -> bool:
+    """Whether an entry of the sidecar names the files of a shard, which lie beside it."""
+    if type(shard) is not dict or type(shard.get("features")) is not int or type(shard.get("files")) is not list:
+        return False
+    return bool(shard["files"]) and all(
+        type(file) is dict
+        and type(file.get("name")) is type(file.get("sha256")) is str
+        and FILE_NAME.fullmatch(file["name"])
+        for file in shard["files"]
+    )
 
 
 def iterate_shard(kind: str, file: Path, schema_path: Path | str | None = None) -> Iterator[FeatureSet]:
@@ -228,6 +276,15 @@ def _load_converted(folder: Path, info: dict[str, Any]) -> FeatureSet:
     return features if len(parts) == 1 else features.select(np.argsort(features.scalars["unique_id"], kind="stable"))
 
 
+def _task_of(features: FeatureSet) -> dict[str, str]:
+    """The task that labels of foreign files belong to; nothing where there are none."""
+    if "tag_id" in features.tokens:
+        return {"task": "tagging"}
+    if "label" in features.scalars:
+        return {"task": "regression" if features.scalars["label"].dtype.kind == "f" else "classification"}
+    return {"task": "span"} if "start_position" in features.scalars else {}
+
+
 def _foreign_files(path: Path) -> list[Path]:
     candidates = sorted(path.iterdir()) if path.is_dir() else [path]
     for kind in ("mindrecord", "tfrecord"):
@@ -240,8 +297,8 @@ def _foreign_files(path: Path) -> list[Path]:
     )
 
 
-def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """[starts[0], starts[0]+1, ... starts[0]+lengths[0]-1, starts[1], ...] as int64."""
+def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """[starts[0], starts[0]+1, ... starts[0]+lengths[0]-1, starts[1], ...] as int64, from two int64 [N]."""
     behind = np.cumsum(lengths)
     total = int(behind[-1]) if len(behind) else 0
     return np.arange(total) + np.repeat(starts - (behind - lengths), lengths)

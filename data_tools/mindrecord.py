@@ -8,41 +8,44 @@ import mindspore.dataset as ds
 import numpy as np
 from mindspore.mindrecord import FileWriter
 
-from data_tools.feature_store import COLUMN_NAMES, SCALAR_NAMES, FeatureSet, from_padded
+from data_tools.columns import COLUMN_NAMES, COLUMNS, MASK, TEXT_ID
+from data_tools.feature_store import FeatureSet, from_padded
 from models.common.errors import UserError
 from models.common.files import require_file
 
 # Rows handed to MindSpore at once, whatever the chunks they came in: the bytes of the file must not depend on those.
 BLOCK_ROWS = 256
 READ_ROWS = 256
-# The original generator's files hold int64 and its readers cast to int32; the offsets are ours and need no more.
-WIDE_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", *SCALAR_NAMES)
+WIDE_COLUMNS = {MASK} | {name for name, column in COLUMNS.items() if column.wide}
 
 
 class MindRecordWriter:
-    """Writes one shard: `<stem>.mindrecord` and its index `<stem>.mindrecord.db`, rows padded to `row_length`."""
+    """Writes one shard: `<stem>.mindrecord` and its index `<stem>.mindrecord.db`, rows padded to `row_length`.
 
-    def __init__(self, folder: Path, stem: str, row_length: int) -> None:
+    task: whose features these are, for the description that the file carries.
+    """
+
+    def __init__(self, folder: Path, stem: str, row_length: int, task: str = "span") -> None:
         path = folder / f"{stem}.mindrecord"
         self.files = [path, path.with_name(f"{path.name}.db")]
-        self._row_length = row_length
+        self._row_length, self._task = row_length, task
         self._writer: FileWriter | None = None
         self._rows: list[dict[str, Any]] = []
 
     def add(self, features: FeatureSet) -> None:
         """Append samples."""
         columns = features.padded(np.arange(len(features)), self._row_length)
-        columns = {name: array.astype(np.int64) if name in WIDE_COLUMNS else array for name, array in columns.items()}
+        columns = {name: _widened(name, array) for name, array in columns.items()}
         if self._writer is None:
             self._writer = self._open(columns, features.qas_ids is not None)
         for index in range(len(features)):
             # MindRecord takes scalars as Python numbers only.
             row = {
-                COLUMN_NAMES[name]: array[index] if array.ndim > 1 else int(array[index])
+                COLUMN_NAMES[name]: array[index] if array.ndim > 1 else array[index].item()
                 for name, array in columns.items()
             }
             if features.qas_ids is not None:
-                row[COLUMN_NAMES["qas_id"]] = features.qas_ids[index]
+                row[COLUMN_NAMES[TEXT_ID]] = features.qas_ids[index]
             self._rows.append(row)
         while len(self._rows) >= BLOCK_ROWS:
             self._write(BLOCK_ROWS)
@@ -65,9 +68,9 @@ class MindRecordWriter:
             for name, array in columns.items()
         }
         if with_qas_ids:
-            schema[COLUMN_NAMES["qas_id"]] = {"type": "string"}
+            schema[COLUMN_NAMES[TEXT_ID]] = {"type": "string"}
         writer = FileWriter(str(self.files[0]), shard_num=1)
-        writer.add_schema(schema, "span features")
+        writer.add_schema(schema, f"{self._task} features")
         return writer
 
     def _write(self, count: int) -> None:
@@ -79,31 +82,27 @@ class MindRecordWriter:
 
 
 def iterate_mindrecord(path: Path) -> Iterator[FeatureSet]:
-    """Read one file in pieces of bounded size, in stored order."""
+    """Read one file in pieces of bounded size, in stored order.
+
+    MindSpore's reader ends the whole process on some damaged files. Converted folders are safe from that, since their
+    checksums are compared first; files of other origin have none.
+    """
     require_file(path, "MindRecord file")
     require_file(f"{path}.db", "index of the MindRecord file")
-    names = {column: name for name, column in COLUMN_NAMES.items()}
+    text_id = COLUMN_NAMES[TEXT_ID]
     try:
         # A list of one file: given a plain name MindDataset would open every file of the set it belongs to.
         dataset = ds.MindDataset([str(path)], shuffle=False, num_parallel_workers=1)
         present = dataset.get_col_names()
-        _require_columns(path, present)
         for batch in dataset.batch(READ_ROWS).create_dict_iterator(num_epochs=1, output_numpy=True):
-            columns = {names[column]: batch[column] for column in present if column in names}
-            qas_ids = columns.pop("qas_id").tolist() if "qas_id" in columns else None
-            row_length = columns["input_ids"].shape[1]
-            part = from_padded(columns, qas_ids, str(path))
-            part.info["max_seq_length"] = row_length
-            yield part
+            qas_ids = batch[text_id].tolist() if text_id in batch else None
+            yield from_padded({column: batch[column] for column in present if column != text_id}, qas_ids, str(path))
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{path}: not a readable MindRecord file ({_reason(error)}); convert the data again") from None
 
 
-def _require_columns(path: Path, present: list[str]) -> None:
-    missing = [COLUMN_NAMES[name] for name in ("input_ids", "attention_mask", "token_type_ids")]
-    missing = [column for column in missing if column not in present]
-    if missing:
-        raise UserError(f"{path}: columns {', '.join(missing)} are missing, there are only {', '.join(present)}")
+def _widened(name: str, array: np.ndarray) -> np.ndarray:
+    return array.astype(np.int64) if name in WIDE_COLUMNS and array.dtype.kind == "i" else array
 
 
 def _write_error(path: Path, error: RuntimeError) -> UserError:

@@ -8,7 +8,8 @@ from typing import IO
 
 import numpy as np
 
-from data_tools.feature_store import SCALAR_DTYPES, SCALAR_NAMES, TOKEN_NAMES, FeatureSet
+from data_tools.columns import COLUMNS, FLOAT32, INT32, SCALAR_NAMES, TOKEN_NAMES, dtype_of
+from data_tools.feature_store import FeatureSet
 from models.common.errors import UserError
 from models.common.files import read_text
 
@@ -50,11 +51,9 @@ class NumpyWriter:
 
     def add(self, features: FeatureSet) -> None:
         """Append samples."""
-        self._array(LENGTHS, np.dtype(np.int32)).append(features.lengths)
-        for name, values in features.tokens.items():
-            self._array(name, np.dtype(np.int32)).append(values)
-        for name, values in features.scalars.items():
-            self._array(name, SCALAR_DTYPES[name]).append(values)
+        self._array(LENGTHS, INT32).append(features.lengths)
+        for name, values in [*features.tokens.items(), *features.scalars.items()]:
+            self._array(name, dtype_of(name, values)).append(values)
         if features.qas_ids is not None:
             if self._qas_ids is None:
                 self._qas_ids = self._path(QAS_IDS).open("w", encoding="utf-8", newline="\n")
@@ -82,7 +81,9 @@ class NumpyWriter:
 def read_numpy(lengths_file: Path) -> FeatureSet:
     """Open the shard that `<stem>.length.npy` belongs to; token arrays are memory-mapped, read-only."""
     stem = lengths_file.name.removesuffix(f".{LENGTHS}.npy")
-    lengths = np.asarray(_open(lengths_file))
+    lengths = np.asarray(_open(lengths_file, (INT32,)))
+    if len(lengths) and lengths.min() < 1:
+        raise UserError(f"{lengths_file}: a sample has {lengths.min()} tokens; convert the data again")
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
     def columns(names: tuple[str, ...], count: int) -> dict[str, np.ndarray]:
@@ -90,7 +91,7 @@ def read_numpy(lengths_file: Path) -> FeatureSet:
         for name in names:
             path = lengths_file.with_name(f"{stem}.{name}.npy")
             if path.is_file():
-                found[name] = _open(path)
+                found[name] = _open(path, (COLUMNS[name].dtype, FLOAT32))
                 if len(found[name]) != count:
                     raise UserError(f"{path}: {len(found[name])} values instead of {count}; convert the data again")
         return found
@@ -122,8 +123,11 @@ def _read(mapped: np.memmap, begin: int, end: int) -> np.ndarray:
     return np.fromfile(mapped.filename, mapped.dtype, end - begin, offset=offset)
 
 
-def _open(path: Path) -> np.ndarray:
+def _open(path: Path, dtypes: tuple[np.dtype, ...]) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # numpy reads the header with Python's own parser, which may raise anything
         raise UserError(f"{path}: not a readable .npy file ({error}); convert the data again") from None
+    if array.ndim != 1 or array.dtype not in dtypes:
+        raise UserError(f"{path}: holds {array.dtype} {list(array.shape)}; convert the data again")
+    return array

@@ -1,8 +1,9 @@
 """Real text for trying a model out where no data set is at hand: exports are verified on it."""
 
 from data_tools.feature_store import FeatureSet
-from data_tools.features.span import SPECIAL_TOKENS, Rejections, SpanFeaturizer, SpanOptions
+from data_tools.features.span import SPECIAL_TOKENS, SpanFeaturizer, SpanOptions
 from data_tools.readers.squad import Paragraph, Question
+from data_tools.rejections import Rejections
 from data_tools.tokenization import WordPieceTokenizer
 
 # Abraham Lincoln, address at Gettysburg, 1863 (public domain).

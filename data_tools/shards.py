@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from data_tools.columns import INT32, TASKS, TEXT_ID, dtype_of
 from data_tools.feature_store import SIDECAR, FeatureSet, iterate_shard
 from models.common.errors import UserError
 from models.common.files import fsync_directory, sha256_of
@@ -33,15 +34,19 @@ class ContentDigest:
 
     def add(self, features: FeatureSet) -> None:
         """Take up further samples."""
-        for name, values in [("length", features.lengths), *features.tokens.items(), *features.scalars.items()]:
-            self._column(name).update(np.ascontiguousarray(values, "<i8" if name == "unique_id" else "<i4").data)
+        self._update("length", features.lengths, INT32)
+        for name, values in [*features.tokens.items(), *features.scalars.items()]:
+            self._update(name, values, dtype_of(name, values))
         if features.qas_ids is not None:
-            self._column("qas_id").update("".join(f"{qas_id}\0" for qas_id in features.qas_ids).encode())
+            self._column(TEXT_ID).update("".join(f"{qas_id}\0" for qas_id in features.qas_ids).encode())
 
     def hexdigest(self) -> str:
         """SHA-256 of all columns."""
         lines = [f"{name} {digest.hexdigest()}\n" for name, digest in sorted(self._columns.items())]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def _update(self, name: str, values: np.ndarray, dtype: np.dtype) -> None:
+        self._column(name).update(np.ascontiguousarray(values, dtype.newbyteorder("<")).data)
 
     def _column(self, name: str) -> Any:
         return self._columns.setdefault(name, hashlib.sha256())
@@ -53,11 +58,11 @@ class ShardedWriter:
     So a stream of unknown length fills shards evenly and the same way whatever the chunks it comes in.
     """
 
-    def __init__(self, folder: Path, dataset_format: str, shards: int, row_length: int) -> None:
-        stems = [f"squad-{index:05d}-of-{shards:05d}" for index in range(shards)]
+    def __init__(self, folder: Path, dataset_format: str, shards: int, row_length: int, task: str) -> None:
+        stems = [f"{TASKS[task].file_stem}-{index:05d}-of-{shards:05d}" for index in range(shards)]
         self._folder, self._format, self._row_length = folder, dataset_format, row_length
         self._first: FeatureSet | None = None
-        self._writers = [_open_writer(dataset_format, folder, stem, row_length) for stem in stems]
+        self._writers = [_open_writer(dataset_format, folder, stem, row_length, task) for stem in stems]
         self._digests = [ContentDigest() for _ in stems]
         self._content = ContentDigest()
         self._lengths: list[np.ndarray] = []
@@ -177,12 +182,12 @@ class OutputFolder:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _open_writer(dataset_format: str, folder: Path, stem: str, row_length: int) -> ShardWriter:
+def _open_writer(dataset_format: str, folder: Path, stem: str, row_length: int, task: str) -> ShardWriter:
     # Imported here: MindSpore must not be needed to write the other formats.
     if dataset_format == "mindrecord":
         from data_tools.mindrecord import MindRecordWriter
 
-        return MindRecordWriter(folder, stem, row_length)
+        return MindRecordWriter(folder, stem, row_length, task)
     if dataset_format == "tfrecord":
         from data_tools.tfrecord import TFRecordWriter
 

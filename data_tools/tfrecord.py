@@ -10,16 +10,17 @@ from typing import BinaryIO
 
 import numpy as np
 
+from data_tools.columns import COLUMN_NAMES, REQUIRED, STORED_NAMES, TEXT_ID, stored_width
 from data_tools.crc32c import crc32c
 from data_tools.example_proto import ProtoError, decode_examples, encode_examples
-from data_tools.feature_store import COLUMN_NAMES, SCALAR_NAMES, FeatureSet, from_padded
+from data_tools.feature_store import FeatureSet, from_padded
+from data_tools.readers.json_stream import read_json_file
 from models.common.errors import UserError
-from models.common.files import read_json, require_file, write_json
+from models.common.files import require_file, write_json
 
 BLOCK_RECORDS = 256
 CRC_MASK = 0xA282EAD8  # TensorFlow, core/lib/hash/crc32c.h
 SCHEMA = "schema.json"
-REQUIRED = ("input_ids", "attention_mask", "token_type_ids")
 
 
 class TFRecordWriter:
@@ -38,7 +39,7 @@ class TFRecordWriter:
             columns = features.padded(indices, self._row_length)
             strings = {}
             if features.qas_ids is not None:
-                strings[COLUMN_NAMES["qas_id"]] = [features.qas_ids[index] for index in indices]
+                strings[COLUMN_NAMES[TEXT_ID]] = [features.qas_ids[index] for index in indices]
             write_records(
                 self._file, encode_examples({COLUMN_NAMES[name]: array for name, array in columns.items()}, strings)
             )
@@ -53,7 +54,8 @@ def write_schema(path: Path, features: FeatureSet, row_length: int, count: int) 
     columns = {}
     for name, array in features.padded([0], row_length).items():
         shape = list(array.shape[1:])
-        columns[COLUMN_NAMES[name]] = {"type": "int64", "rank": len(shape), "shape": shape}
+        kind = "float32" if array.dtype.kind == "f" else "int64"
+        columns[COLUMN_NAMES[name]] = {"type": kind, "rank": len(shape), "shape": shape}
     write_json(path, {"datasetType": "TF", "numRows": count, "columns": columns})
 
 
@@ -71,10 +73,10 @@ def iterate_tfrecord(path: Path, schema_path: Path | str | None = None) -> Itera
     for records in _blocks(require_file(path, "TFRecord file")):
         where = f"{path}, records {done}..{done + len(records) - 1}"
         try:
-            integers, texts = decode_examples(records)
+            numbers, texts = decode_examples(records)
         except ProtoError as error:
             raise UserError(f"{where}: not tf.train.Example ({error}); convert the data again") from None
-        part = _features(where, integers, texts, widths, row_length)
+        part = _features(where, numbers, texts, widths, row_length)
         row_length = part.info["max_seq_length"]
         done += len(records)
         yield part
@@ -82,38 +84,35 @@ def iterate_tfrecord(path: Path, schema_path: Path | str | None = None) -> Itera
 
 def _features(
     where: str,
-    integers: dict[str, list[np.ndarray]],
+    numbers: dict[str, list[np.ndarray]],
     texts: dict[str, list[list[bytes]]],
     widths: dict[str, int],
     row_length: int | None,
 ) -> FeatureSet:
-    absent = [COLUMN_NAMES[name] for name in REQUIRED if COLUMN_NAMES[name] not in integers]
-    absent += [column for column in widths if column not in integers and column not in absent]
+    absent = [column for column in dict.fromkeys((*REQUIRED, *widths)) if column not in numbers]
     if absent:
-        raise UserError(f"{where}: columns {', '.join(absent)} are missing, there are only {', '.join(integers)}")
-    row_length = row_length or len(integers[COLUMN_NAMES["input_ids"]][0])
+        raise UserError(f"{where}: columns {', '.join(absent)} are missing, there are only {', '.join(numbers)}")
+    row_length = row_length or len(numbers[COLUMN_NAMES["input_ids"]][0])
     columns = {}
-    for name, column in COLUMN_NAMES.items():
-        if column in integers:
-            expected = widths.get(column, 1 if name in SCALAR_NAMES else row_length)
-            wrong = [len(values) for values in integers[column] if len(values) != expected]
+    for column, values in numbers.items():
+        if column in STORED_NAMES:
+            expected = widths.get(column, stored_width(column, len(values[0]), row_length))
+            wrong = [len(found) for found in values if len(found) != expected]
             if wrong:
                 raise UserError(f"{where}: column {column} holds {wrong[0]} values where {expected} are expected")
-            columns[name] = np.stack(integers[column])
+            columns[column] = np.stack(values)
     qas_ids = None
-    if COLUMN_NAMES["qas_id"] in texts:
+    if COLUMN_NAMES[TEXT_ID] in texts:
         try:
-            qas_ids = [value.decode() for [value] in texts[COLUMN_NAMES["qas_id"]]]
+            qas_ids = [value.decode() for [value] in texts[COLUMN_NAMES[TEXT_ID]]]
         except ValueError:
-            raise UserError(f"{where}: {COLUMN_NAMES['qas_id']} must be one UTF-8 text in each record") from None
-    part = from_padded(columns, qas_ids, where)
-    part.info["max_seq_length"] = row_length
-    return part
+            raise UserError(f"{where}: {COLUMN_NAMES[TEXT_ID]} must be one UTF-8 text in each record") from None
+    return from_padded(columns, qas_ids, where)
 
 
 def _read_schema(path: Path | str) -> dict[str, int]:
     """Column -> number of values."""
-    schema = read_json(path)
+    schema = read_json_file(path)
     try:
         return {name: int(np.prod(column.get("shape", []))) for name, column in schema["columns"].items()}
     except (KeyError, TypeError, AttributeError):

@@ -31,14 +31,12 @@ class WordPieceTokenizer:
         self.vocab_file, self.lower_case = Path(vocab_file), lower_case
         self.vocab = read_vocab(vocab_file)
         self.sha256 = sha256_of(vocab_file)
-        self._tokenizer = Tokenizer(
-            WordPiece(self.vocab, unk_token=UNKNOWN, max_input_chars_per_word=MAX_CHARACTERS_PER_WORD)
-        )
-        # strip_accents=None follows lowercase, as Google's code does.
-        self._tokenizer.normalizer = BertNormalizer(
-            clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lower_case
-        )
-        self._tokenizer.pre_tokenizer = BertPreTokenizer()
+        self._tokenizer = _bert_tokenizer(self.vocab, lower_case)
+
+    @property
+    def unknown_id(self) -> int:
+        """Id of [UNK]."""
+        return self.vocab[UNKNOWN]
 
     @property
     def cls_id(self) -> int:
@@ -69,6 +67,18 @@ class WordPieceTokenizer:
         }
 
 
+class WordSplitter:
+    """BERT's basic splitting alone: at white space, around punctuation and around CJK characters."""
+
+    def __init__(self) -> None:
+        # With nothing else in the vocabulary every word is one [UNK], which has the place of its word.
+        self._tokenizer = _bert_tokenizer({UNKNOWN: 0}, lower_case=False)
+
+    def split(self, text: str) -> list[tuple[int, int]]:
+        """Start and end of each word, in characters of the text as given."""
+        return self._tokenizer.encode(text, add_special_tokens=False).offsets
+
+
 def read_vocab(path: Path | str) -> dict[str, int]:
     """Read a vocab.txt (one token a line, the id is the line number from 0); the special tokens must be there."""
     # Not splitlines(): the Chinese vocabulary holds U+2028, which is a line end to Python but a token to BERT.
@@ -87,3 +97,13 @@ def read_vocab(path: Path | str) -> dict[str, int]:
     if missing:
         raise UserError(f"{path}: the vocabulary lacks {', '.join(missing)}; is this the vocab.txt of a BERT model?")
     return vocab
+
+
+def _bert_tokenizer(vocab: dict[str, int], lower_case: bool) -> Tokenizer:
+    tokenizer = Tokenizer(WordPiece(vocab, unk_token=UNKNOWN, max_input_chars_per_word=MAX_CHARACTERS_PER_WORD))
+    # strip_accents=None follows lowercase, as Google's code does.
+    tokenizer.normalizer = BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lower_case
+    )
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    return tokenizer

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Offline inference from raw questions to F1: build the C++ program, preprocess, run it, postprocess.
+# Offline inference from data to scores: build the C++ program, preprocess, run it, postprocess.
 set -euo pipefail
 
 usage() {
@@ -8,14 +8,15 @@ usage: bash scripts/run_infer_310.sh [MINDIR_PATH] [DATA_FILE_PATH] [NEED_PREPRO
                                      [OUTPUT_DIR]
 
   MINDIR_PATH      the exported model: its folder, or the .mindir with manifest.json and vocab.txt beside it
-  DATA_FILE_PATH   questions and answers in SQuAD's JSON layout, for example dev-v1.1.json
+  DATA_FILE_PATH   question answering: SQuAD's JSON layout, for example dev-v1.1.json; classification and named
+                   entities: features that data_tools.convert wrote, for example features/dev
   NEED_PREPROCESS  y: write the samples to ./preprocess_Result; n: they are there already
   DEVICE_TARGET    CPU (default) or Ascend
   DEVICE_ID        default 0
   OUTPUT_DIR       where everything is written; default: the current folder
 
-Writes preprocess_Result/, result_Files/, time_Result/, predictions.json,
-nbest_predictions.json, eval.json, and the logs preprocess.log, infer.log and acc.log, which holds exact_match and f1.
+Writes preprocess_Result/, result_Files/, time_Result/, eval.json, the predictions (predictions.json and
+nbest_predictions.json, or predictions.jsonl), and the logs preprocess.log, infer.log and acc.log, which holds the scores.
 The exit code is that of the step that failed; ascend310_infer/README.md lists those of the C++ program.
 MS_LITE_HOME: see ascend310_infer/build.sh --help.
 TEXT
@@ -52,7 +53,7 @@ with_errors() {
 }
 
 [[ -e "$1" ]] || fail "$1: no such model"
-[[ -f "$2" ]] || fail "$2: no such data file"
+[[ -e "$2" ]] || fail "$2: no such data"
 [[ "$3" == y || "$3" == n ]] || fail "NEED_PREPROCESS must be y or n, got $3"
 device="${4:-CPU}"
 [[ "$device" == CPU || "$device" == Ascend ]] || fail "DEVICE_TARGET must be CPU or Ascend, got $device"
@@ -61,6 +62,8 @@ device_id="${5:-0}"
 
 project="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 model="$(realpath "$1")" data="$(realpath "$2")"
+data_flag=--eval_data_file_path
+[[ -d "$data" || "$data" != *.json ]] || data_flag=--eval_json_path
 manifest="$model"
 [[ -d "$model" ]] || manifest="$(dirname "$model")"
 python="$project/.venv/bin/python"
@@ -70,13 +73,13 @@ export PYTHONPATH="$project${PYTHONPATH:+:$PYTHONPATH}"
 output="${6:-.}"
 mkdir -p "$output" && cd "$output" || fail "$output: no folder to write to"
 # A score of a former run must not stand there after a failure.
-rm -f acc.log eval.json predictions.json nbest_predictions.json
+rm -f acc.log eval.json predictions.json nbest_predictions.json predictions.jsonl
 main="$(bash "$project/ascend310_infer/build.sh")"
 if [[ "$3" == y ]]; then
   step preprocess.log with_errors "$python" -m models.bert.preprocess --manifest "$manifest" \
-    --eval_json_path "$data" --result_path preprocess_Result
+    "$data_flag" "$data" --result_path preprocess_Result
 fi
 step infer.log with_errors "$main" --mindir_path "$model" --input_dir preprocess_Result --output_dir . \
   --device_type "$device" --device_id "$device_id"
-step acc.log "$python" -m models.bert.postprocess --manifest "$manifest" --eval_json_path "$data" \
+step acc.log "$python" -m models.bert.postprocess --manifest "$manifest" "$data_flag" "$data" \
   --preprocess_path preprocess_Result --result_path result_Files --output_dir .

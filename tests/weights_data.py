@@ -8,7 +8,7 @@ import numpy as np
 from models.bert import migrate
 from models.common.encoder_config import EncoderConfig
 from models.common.weights.arrays import same_bits
-from models.common.weights.names import OPTIONAL_GROUPS, canonical_shapes
+from models.common.weights.names import canonical_shapes
 from models.common.weights.reading import read_checkpoint
 
 TINY = EncoderConfig(
@@ -22,17 +22,23 @@ TINY = EncoderConfig(
     layer_norm_eps=1e-5,
     hidden_act="relu",
 )
+# The heads that every family has a place for, all at once.
+GROUPS = ("pooler", "heads.span", "heads.mlm", "heads.nsp")
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
 
 def random_tensors(
-    config: EncoderConfig = TINY, groups: tuple[str, ...] = OPTIONAL_GROUPS, dtype: str = "float32", seed: int = 0
+    config: EncoderConfig = TINY,
+    groups: tuple[str, ...] = GROUPS,
+    dtype: str = "float32",
+    seed: int = 0,
+    labels: int = 3,
 ) -> dict[str, np.ndarray]:
     """Canonical tensors of any bit patterns: the first of each holds a NaN with payload, -0.0 and a subnormal."""
     generator = np.random.default_rng(seed)
     tensors = {
         name: generator.standard_normal(shape).astype(DTYPES[dtype])
-        for name, shape in canonical_shapes(config, groups).items()
+        for name, shape in canonical_shapes(config, groups, labels).items()
     }
     odd = {"float32": (np.uint32, 0x7FC12345), "float16": (np.uint16, 0x7E55), "bfloat16": (np.uint16, 0x7FC5)}
     kind, pattern = odd[dtype]

@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "values.h"
+
 namespace infer {
 
 constexpr std::string_view kMaskName = "attention_mask";
@@ -37,11 +39,12 @@ struct GraphInput {
   std::size_t sample_input = 0;  // index into Manifest::sample_inputs when source is kSample
 };
 
-// One float32 output of the graph: [R, T, ...] per token; per sample [R, S, ...], or [R, ...] where nothing is packed.
+// One output of the graph: [R, T, ...] per token; per sample [R, S, ...], or [R, ...] where nothing is packed.
 struct GraphOutput {
   std::string name;
   std::vector<std::int64_t> shape;
   bool per_token = true;
+  DType dtype = DType::kFloat32;
 };
 
 struct Packing {
@@ -60,6 +63,7 @@ struct Manifest {
   std::vector<SampleInput> sample_inputs;
   std::vector<GraphInput> inputs;
   std::vector<GraphOutput> outputs;
+  std::vector<std::string> labels;  // names of the classes in the order of their ids; empty where there are none
   std::optional<std::size_t> mask;  // index of the sample input attention_mask
 
   std::int64_t rows() const { return inputs.front().shape[0]; }

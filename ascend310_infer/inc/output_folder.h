@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "values.h"
+
 namespace infer {
 
 // Everything is written below <root>/.partial_result and moved to <root>/result_Files and <root>/time_Result by
@@ -31,11 +33,11 @@ class OutputFolder {
 };
 
 // Collects the values of the samples of one input file, which may be computed in several batches, and writes
-// <input name>_<output>.bin (little-endian float32) as soon as it is complete.
+// <input name>_<output>.bin (little-endian, of the output's type) as soon as it is complete.
 class ResultWriter {
  public:
   ResultWriter(const OutputFolder &folder, std::size_t samples_per_file) : folder_(folder), count_(samples_per_file) {}
-  void Add(const std::string &base_name, std::size_t position, std::size_t output, const std::vector<float> &values);
+  void Add(const std::string &base_name, std::size_t position, std::size_t output, const Values &values);
 
  private:
   struct Pending {

@@ -13,6 +13,7 @@
 
 #include "input_folder.h"
 #include "manifest.h"
+#include "values.h"
 
 namespace infer {
 
@@ -48,8 +49,8 @@ std::vector<std::vector<std::int32_t>> FillInputs(const Manifest &manifest, cons
 // Cut the samples' parts out of the graph's outputs: `take` is given each sample, the index of the output, and its
 // values: per token those of the sample's real tokens and then zeros ([T, ...]), per sample what belongs to it.
 void SplitOutputs(const Manifest &manifest, const std::vector<Row> &rows,
-                  const std::vector<std::vector<float>> &outputs,
-                  const std::function<void(const Sample &, std::size_t, std::vector<float>)> &take);
+                  const std::vector<Values> &outputs,
+                  const std::function<void(const Sample &, std::size_t, Values)> &take);
 
 }  // namespace infer
 

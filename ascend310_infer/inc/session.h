@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "manifest.h"
+#include "values.h"
 
 namespace infer {
 
@@ -27,7 +28,7 @@ class Session {
 
   // `inputs` in the manifest's order, each of its shape; returns the outputs in the manifest's order. Throws
   // Failure(kPredict).
-  std::vector<std::vector<float>> Run(const std::vector<std::vector<std::int32_t>> &inputs);
+  std::vector<Values> Run(const std::vector<std::vector<std::int32_t>> &inputs);
 
  private:
   struct State;

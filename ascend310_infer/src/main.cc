@@ -8,12 +8,14 @@
 #include <cstdlib>
 #include <exception>
 #include <iostream>
+#include <optional>
 
 #include "failure.h"
 #include "files.h"
 #include "flags.h"
 #include "input_folder.h"
 #include "json.h"
+#include "labels.h"
 #include "manifest.h"
 #include "output_folder.h"
 #include "packing.h"
@@ -60,7 +62,15 @@ void Report(const RunTimes &times, std::size_t total, double seconds) {
 class Runner {
  public:
   Runner(const Manifest &manifest, const InputFolder &inputs, const OutputFolder &outputs, Session *session)
-      : manifest_(manifest), inputs_(inputs), writer_(outputs, inputs.samples_per_file()), session_(session) {}
+      : manifest_(manifest), inputs_(inputs), writer_(outputs, inputs.samples_per_file()), session_(session),
+        label_output_(LabelOutput(manifest)) {
+    if (label_output_) {
+      labels_.emplace(manifest, *label_output_, inputs.file_count() * inputs.samples_per_file());
+    }
+  }
+
+  // The labels of all samples after a run; none where the model has no labels.
+  const std::optional<LabelBook> &labels() const { return labels_; }
 
   // The clock starts when the first batch has warmed the model up.
   RunTimes Run(int warmup) {
@@ -102,12 +112,14 @@ class Runner {
       }
     }
     times_.positions += static_cast<std::size_t>(manifest_.rows() * manifest_.row_length());
-    SplitOutputs(manifest_, rows, outputs, [this](const Sample &sample, std::size_t k, std::vector<float> values) {
+    SplitOutputs(manifest_, rows, outputs, [this](const Sample &sample, std::size_t k, Values values) {
       const std::string name = inputs_.BaseName(sample.file);
-      for (const float value : values) {
-        if (!std::isfinite(value)) {
-          throw Failure(ExitCode::kPredict, manifest_.outputs[k].name + " of " + name + " is not a finite number");
-        }
+      const auto *reals = std::get_if<std::vector<float>>(&values);
+      if (reals != nullptr && !std::all_of(reals->begin(), reals->end(), [](float real) { return std::isfinite(real); })) {
+        throw Failure(ExitCode::kPredict, manifest_.outputs[k].name + " of " + name + " is not a finite number");
+      }
+      if (k == label_output_) {
+        labels_->Add(sample.file * inputs_.samples_per_file() + sample.position, sample.length, values);
       }
       writer_.Add(name, sample.position, k, values);
     });
@@ -118,6 +130,8 @@ class Runner {
   ResultWriter writer_;
   Session *session_;
   RunTimes times_;
+  std::optional<std::size_t> label_output_;
+  std::optional<LabelBook> labels_;
 };
 
 void Infer(const Flags &flags) {
@@ -133,7 +147,8 @@ void Infer(const Flags &flags) {
   const Stopwatch building;
   Session session(model, manifest, options);
   const double build_seconds = building.Seconds();
-  RunTimes times = Runner(manifest, inputs, outputs, &session).Run(flags.warmup);
+  Runner runner(manifest, inputs, outputs, &session);
+  RunTimes times = runner.Run(flags.warmup);
   times.build_seconds = build_seconds;
   times.threads = options.threads;
   times.device = flags.device_type;
@@ -141,7 +156,13 @@ void Infer(const Flags &flags) {
   const std::string line = PerformLine(times);
   outputs.WriteTiming("timing.json", TimingJson(times));
   outputs.WriteTiming("test_perform_static.txt", line);
+  if (runner.labels()) {
+    outputs.WriteResult("labels.txt", runner.labels()->Text());
+  }
   outputs.Publish();
+  if (runner.labels()) {
+    std::cout << "labels: " << runner.labels()->Summary() << std::endl;
+  }
   std::cout << line << times.samples << " samples in " << times.total_seconds << " s" << std::endl;
 }
 

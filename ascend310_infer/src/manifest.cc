@@ -76,6 +76,16 @@ void CheckTexts(const Fields &fields, std::string_view key, const json::Value *l
   }
 }
 
+void ReadLabels(const Fields &top, Manifest *manifest) {
+  const json::Value *list = top.OrNull("labels", json::Type::kArray);
+  CheckTexts(top, "labels", list);
+  if (list != nullptr) {
+    for (const json::Value &item : list->items) {
+      manifest->labels.push_back(item.text);
+    }
+  }
+}
+
 void ReadOrigins(const Fields &top) {
   if (const json::Value *block = top.OrNull("tokenizer", json::Type::kObject)) {
     const Fields tokenizer(*block, "tokenizer", {"file", "sha256", "lower_case"}, top.problems());
@@ -88,7 +98,6 @@ void ReadOrigins(const Fields &top) {
     weights.FileName("file");
     weights.Hash("sha256");
   }
-  CheckTexts(top, "labels", top.OrNull("labels", json::Type::kArray));
 }
 
 void ReadParity(const Fields &top, const Manifest &manifest) {
@@ -222,7 +231,7 @@ void ReadOutputs(const Fields &top, Manifest *manifest) {
     output.name = fields.String("name");
     output.shape = fields.Shape("shape");
     output.per_token = fields.Choice("per", {"token", "sample"}) == "token";
-    fields.Choice("dtype", {"float32"});
+    output.dtype = fields.Choice("dtype", {"float32", "int32"}) == "int32" ? DType::kInt32 : DType::kFloat32;
     if (!names.insert(output.name).second) {
       top.problems()->Add(path, "name " + json::Quote(output.name) + " is used twice");
     }
@@ -339,6 +348,7 @@ Manifest ParseManifest(std::string_view text, const std::string &origin) {
   ReadModel(top, &manifest);
   ReadTask(top, &manifest);
   ReadArtefact(top, &manifest);
+  ReadLabels(top, &manifest);
   ReadOrigins(top);
   ReadPacking(top, &manifest);
   ReadSampleInputs(top, &manifest);

@@ -55,6 +55,21 @@ int LockFolder(const fs::path &root) {
   return descriptor;
 }
 
+template <typename T>
+std::string LittleEndian(const std::vector<T> &values) {
+  std::string bytes;
+  bytes.reserve(values.size() * sizeof(T));
+  for (const T value : values) {
+    std::uint32_t bits = 0;
+    static_assert(sizeof(value) == sizeof(bits));
+    std::memcpy(&bits, &value, sizeof(bits));
+    for (int shift = 0; shift < 32; shift += 8) {
+      bytes.push_back(static_cast<char>(bits >> shift & 0xFF));
+    }
+  }
+  return bytes;
+}
+
 }  // namespace
 
 OutputFolder::OutputFolder(const fs::path &root) : root_(root), staging_(root / kStaging) {
@@ -111,22 +126,16 @@ void OutputFolder::Publish() {
 }
 
 void ResultWriter::Add(const std::string &base_name, std::size_t position, std::size_t output,
-                       const std::vector<float> &values) {
+                       const Values &values) {
   const std::string name = base_name + "_" + std::to_string(output) + ".bin";
-  const std::size_t size = values.size() * sizeof(float);
+  const std::string bytes = std::visit([](const auto &all) { return LittleEndian(all); }, values);
+  const std::size_t size = bytes.size();
   Pending &pending = pending_[name];
   if (pending.bytes.empty()) {
     pending.bytes.resize(size * count_);
     pending.missing = count_;
   }
-  char *at = pending.bytes.data() + position * size;
-  for (const float value : values) {
-    std::uint32_t bits = 0;
-    std::memcpy(&bits, &value, sizeof(bits));
-    for (int shift = 0; shift < 32; shift += 8) {
-      *at++ = static_cast<char>(bits >> shift & 0xFF);
-    }
-  }
+  pending.bytes.replace(position * size, size, bytes);
   if (--pending.missing == 0) {
     folder_.WriteResult(name, pending.bytes);
     pending_.erase(name);

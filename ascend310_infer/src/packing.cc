@@ -4,6 +4,7 @@
 #include <iterator>
 #include <map>
 #include <numeric>
+#include <type_traits>
 #include <utility>
 
 namespace infer {
@@ -33,6 +34,18 @@ void FillInput(const GraphInput &input, const Sample &sample, std::int32_t seque
       std::fill(begin, begin + length, 1);
       break;
   }
+}
+
+// `size` values from `begin` on, and zeros up to `whole` of them.
+Values Cut(const Values &output, std::size_t begin, std::size_t size, std::size_t whole) {
+  return std::visit(
+    [=](const auto &all) -> Values {
+      const auto first = all.begin() + static_cast<std::ptrdiff_t>(begin);
+      std::decay_t<decltype(all)> values(first, first + static_cast<std::ptrdiff_t>(size));
+      values.resize(whole);
+      return values;
+    },
+    output);
 }
 
 }  // namespace
@@ -142,8 +155,8 @@ std::vector<std::vector<std::int32_t>> FillInputs(const Manifest &manifest, cons
 }
 
 void SplitOutputs(const Manifest &manifest, const std::vector<Row> &rows,
-                  const std::vector<std::vector<float>> &outputs,
-                  const std::function<void(const Sample &, std::size_t, std::vector<float>)> &take) {
+                  const std::vector<Values> &outputs,
+                  const std::function<void(const Sample &, std::size_t, Values)> &take) {
   for (std::size_t k = 0; k < manifest.outputs.size(); ++k) {
     const GraphOutput &output = manifest.outputs[k];
     const std::size_t leading = output.per_token || manifest.packing ? 2 : 1;
@@ -153,12 +166,8 @@ void SplitOutputs(const Manifest &manifest, const std::vector<Row> &rows,
       std::size_t at = row * stride;
       for (const Sample &sample : rows[row]) {
         const std::size_t size = output.per_token ? sample.length * width : width;
-        const auto begin = outputs[k].begin() + static_cast<std::ptrdiff_t>(at);
-        std::vector<float> values(begin, begin + static_cast<std::ptrdiff_t>(size));
-        if (output.per_token) {
-          values.resize(static_cast<std::size_t>(manifest.sample_length()) * width, 0.0f);
-        }
-        take(sample, k, std::move(values));
+        const std::size_t whole = output.per_token ? static_cast<std::size_t>(manifest.sample_length()) * width : width;
+        take(sample, k, Cut(outputs[k], at, size, whole));
         at += size;
       }
     }

@@ -32,6 +32,12 @@ std::string TensorText(const MSTensor &tensor, DataType wanted) {
   return tensor.DataType() == wanted ? shape : shape + " of type number " + std::to_string(int(tensor.DataType()));
 }
 
+template <typename T>
+std::vector<T> Copy(const void *data, std::int64_t count) {
+  const auto *begin = static_cast<const T *>(data);
+  return std::vector<T>(begin, begin + count);
+}
+
 }  // namespace
 
 struct Session::State {
@@ -93,10 +99,11 @@ struct Session::State {
     }
     for (std::size_t k = 0; k < outputs.size(); ++k) {
       const GraphOutput &wanted = manifest->outputs[k];
-      if (outputs[k].DataType() != DataType::kNumberTypeFloat32 || outputs[k].Shape() != wanted.shape) {
-        Refuse("output " + wanted.name + " of the graph is " +
-               TensorText(outputs[k], DataType::kNumberTypeFloat32) + ", the manifest says float32 " +
-               ShapeText(wanted.shape));
+      const bool integer = wanted.dtype == DType::kInt32;
+      const DataType type = integer ? DataType::kNumberTypeInt32 : DataType::kNumberTypeFloat32;
+      if (outputs[k].DataType() != type || outputs[k].Shape() != wanted.shape) {
+        Refuse("output " + wanted.name + " of the graph is " + TensorText(outputs[k], type) +
+               ", the manifest says " + (integer ? "int32 " : "float32 ") + ShapeText(wanted.shape));
       }
     }
   }
@@ -112,7 +119,7 @@ Session::Session(const std::filesystem::path &model, const Manifest &manifest, c
 
 Session::~Session() = default;
 
-std::vector<std::vector<float>> Session::Run(const std::vector<std::vector<std::int32_t>> &inputs) {
+std::vector<Values> Session::Run(const std::vector<std::vector<std::int32_t>> &inputs) {
   for (std::size_t i = 0; i < state_->tensors.size(); ++i) {
     const auto &values = inputs[state_->manifest_of[i]];
     MSTensor &tensor = state_->tensors[i];
@@ -129,14 +136,17 @@ std::vector<std::vector<float>> Session::Run(const std::vector<std::vector<std::
                   state_->path.string() + ": MindSpore Lite failed on a batch (GLOG_v=1 shows why)");
   }
   state_->CheckOutputs(outputs);
-  std::vector<std::vector<float>> values;
+  std::vector<Values> values;
   for (const MSTensor &output : outputs) {
     const auto data = output.Data();  // keeps a copy from a device alive
-    const auto *begin = static_cast<const float *>(data.get());
-    if (begin == nullptr) {
+    if (data == nullptr) {
       throw Failure(ExitCode::kPredict, state_->path.string() + ": an output came back without data");
     }
-    values.emplace_back(begin, begin + output.ElementNum());
+    if (output.DataType() == DataType::kNumberTypeInt32) {
+      values.emplace_back(Copy<std::int32_t>(data.get(), output.ElementNum()));
+    } else {
+      values.emplace_back(Copy<float>(data.get(), output.ElementNum()));
+    }
   }
   return values;
 }

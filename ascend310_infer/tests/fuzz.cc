@@ -16,6 +16,7 @@
 #include "flags.h"
 #include "input_folder.h"
 #include "json.h"
+#include "labels.h"
 #include "manifest.h"
 #include "packing.h"
 #include "sample_file.h"
@@ -100,10 +101,15 @@ void PackAndUnpack(const infer::Manifest &manifest, Mutator *mutator) {
   for (const auto &input : manifest.inputs) {
     elements += infer::ElementCount(input.shape);
   }
-  std::vector<std::vector<float>> outputs;
+  std::vector<infer::Values> outputs;
   for (const auto &output : manifest.outputs) {
     elements += infer::ElementCount(output.shape);
-    outputs.emplace_back(elements < 100000 ? infer::ElementCount(output.shape) : 0, 1.0f);
+    const std::size_t size = elements < 100000 ? infer::ElementCount(output.shape) : 0;
+    if (output.dtype == infer::DType::kInt32) {
+      outputs.emplace_back(std::vector<std::int32_t>(size, 1));
+    } else {
+      outputs.emplace_back(std::vector<float>(size, 1.0f));
+    }
   }
   if (elements >= 100000) {
     return;
@@ -128,8 +134,14 @@ void PackAndUnpack(const infer::Manifest &manifest, Mutator *mutator) {
     for (const auto &values : infer::FillInputs(manifest, rows)) {
       Require(!values.empty(), "an input without values");
     }
-    infer::SplitOutputs(manifest, rows, outputs, [](const infer::Sample &, std::size_t, std::vector<float> values) {
-      Require(!values.empty(), "a result without values");
+    const auto labelled = infer::LabelOutput(manifest);
+    infer::SplitOutputs(manifest, rows, outputs, [&](const infer::Sample &sample, std::size_t k, infer::Values values) {
+      Require(std::visit([](const auto &all) { return !all.empty(); }, values), "a result without values");
+      if (k == labelled && manifest.labels.size() > 1) {
+        infer::LabelBook book(manifest, k, 1);
+        book.Add(0, sample.length, values);
+        Require(!book.Text().empty() && !book.Summary().empty(), "a sample without a label");
+      }
     });
   }
 }

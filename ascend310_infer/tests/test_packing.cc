@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "fixtures.h"
+#include "labels.h"
 #include "packing.h"
 
 namespace {
@@ -149,8 +150,8 @@ TEST(packing, outputs_find_their_sample) {
   std::vector<float> classes(12);
   std::iota(classes.begin(), classes.end(), 100.0f);
   std::vector<std::vector<float>> found(8);
-  infer::SplitOutputs(manifest, rows, {tokens, classes}, [&](const Sample &sample, std::size_t k, std::vector<float> v) {
-    found[2 * sample.file + k] = v;
+  infer::SplitOutputs(manifest, rows, {tokens, classes}, [&](const Sample &sample, std::size_t k, infer::Values v) {
+    found[2 * sample.file + k] = std::get<std::vector<float>>(v);
   });
   CHECK_EQUAL(found[2], std::vector<float>{0, 1, 2, 0, 0, 0});
   CHECK_EQUAL(found[3], std::vector<float>{100, 101});
@@ -158,6 +159,37 @@ TEST(packing, outputs_find_their_sample) {
   CHECK_EQUAL(found[5], std::vector<float>{102, 103});
   CHECK_EQUAL(found[6], std::vector<float>{8, 9, 10, 11, 12, 13});
   CHECK_EQUAL(found[7], std::vector<float>{106, 107});
+}
+
+TEST(packing, integers_stay_integers) {
+  const std::string wanted = "\"start_logits\", \"dtype\": \"int32\"";
+  const auto manifest = infer::ParseManifest(fixtures::Edited("\"start_logits\", \"dtype\": \"float32\"", wanted), "m");
+  std::vector<std::int32_t> tokens(16);
+  std::iota(tokens.begin(), tokens.end(), 1 << 30);
+  std::vector<infer::Values> found;
+  infer::SplitOutputs(manifest, {{MakeSample(1, 2)}}, {tokens, std::vector<float>(12)},
+                      [&](const Sample &, std::size_t, infer::Values v) { found.push_back(v); });
+  CHECK_EQUAL(std::get<std::vector<std::int32_t>>(found[0]),
+              std::vector<std::int32_t>{1 << 30, (1 << 30) + 1, 0, 0, 0, 0});
+}
+
+TEST(packing, scores_and_ids_are_read_as_labels) {
+  const auto classes = infer::ParseManifest(fixtures::PackedManifest(), "m");
+  CHECK_EQUAL(infer::LabelOutput(classes).value(), 1u);
+  infer::LabelBook book(classes, 1, 3);
+  book.Add(2, 4, std::vector<float>{1, 2});
+  book.Add(0, 4, std::vector<float>{2, 2});
+  book.Add(1, 4, std::vector<float>{-1, -2});
+  CHECK_EQUAL(book.Text(), std::string("no\nno\nyes\n"));
+  CHECK_EQUAL(book.Summary(), std::string("no 2, yes 1"));
+  const auto tags = infer::ParseManifest(
+    fixtures::Edited("\"start_logits\", \"dtype\": \"float32\"", "\"start_logits\", \"dtype\": \"int32\""), "m");
+  CHECK_EQUAL(infer::LabelOutput(tags).value(), 0u);
+  infer::LabelBook tagged(tags, 0, 1);
+  tagged.Add(0, 3, std::vector<std::int32_t>{0, 1, 1, 0, 0, 0});
+  CHECK_EQUAL(tagged.Text(), std::string("no yes yes\n"));
+  CHECK_FAILS(kPredict, "gave the label id 2", tagged.Add(0, 1, std::vector<std::int32_t>{2}));
+  CHECK(!infer::LabelOutput(infer::ParseManifest(fixtures::Edited("[\"no\", \"yes\"]", "null"), "m")));
 }
 
 }  // namespace

@@ -102,9 +102,9 @@ TEST(output_folder, samples_of_one_file_are_put_together) {
   const fixtures::TemporaryFolder root;
   infer::OutputFolder folder(root.path());
   infer::ResultWriter writer(folder, 2);
-  writer.Add("t_bs2_0", 1, 0, {3.0f, 0.5f});
-  writer.Add("t_bs2_0", 0, 1, {7.0f});
-  writer.Add("t_bs2_0", 0, 0, {1.0f, -2.0f});
+  writer.Add("t_bs2_0", 1, 0, std::vector<float>{3.0f, 0.5f});
+  writer.Add("t_bs2_0", 0, 1, std::vector<std::int32_t>{7});
+  writer.Add("t_bs2_0", 0, 0, std::vector<float>{1.0f, -2.0f});
   folder.Publish();
   const std::string bytes("\0\0\x80\x3f\0\0\0\xc0\0\0\x40\x40\0\0\0\x3f", 16);
   CHECK_EQUAL(Content(root.path() / "result_Files/t_bs2_0_0.bin"), bytes);

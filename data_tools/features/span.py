@@ -6,13 +6,15 @@ Ascend ONNX flow) let windows share doc_stride tokens ("overlap"). At 384/128 th
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from data_tools.feature_store import FeatureSet, starts_of
 from data_tools.readers.squad import Paragraph, Question
+from data_tools.rejections import Rejections
 from data_tools.tokenization import WordPieceTokenizer
+from data_tools.wording import shorten
 from models.common.errors import UserError
 
 STRIDE_MEANINGS = ("overlap", "step")
@@ -53,24 +55,6 @@ class SpanOptions:
         room = self.max_seq_length - SPECIAL_TOKENS - question_tokens
         # Google's code may skip tokens when doc_stride exceeds the room; here windows always cover the whole context.
         return room, min(room, self.doc_stride) if self.stride_is == "step" else room - self.doc_stride
-
-
-@dataclass
-class Rejections:
-    """Bad questions: an error, or for the `allowed` reasons a skip that is counted and listed."""
-
-    source: str
-    allowed: frozenset[str] = frozenset()
-    skipped: dict[str, list[str]] = field(default_factory=dict)
-
-    def reject(self, reason: str, question: Question, problem: str) -> None:
-        """Note the question as skipped, or raise `UserError`."""
-        if reason not in self.allowed:
-            raise UserError(
-                f"{self.source}, {question.where}: {problem}; correct the file or skip such questions with "
-                f"--skip_{reason} true"
-            )
-        self.skipped.setdefault(reason, []).append(question.qas_id)
 
 
 def window_bounds(tokens: int, room: int, step: int) -> list[tuple[int, int]]:
@@ -124,8 +108,11 @@ class SpanFeaturizer:
                 self._seen.add(question.qas_id)
                 kept.append(question)
             else:
-                self._rejections.reject(problem[0], question, problem[1])
+                self._reject(problem[0], question, problem[1])
         return kept
+
+    def _reject(self, reason: str, question: Question, problem: str) -> None:
+        self._rejections.reject(reason, question.where, question.qas_id, problem)
 
     def _problem(self, context: str, question: Question) -> tuple[str, str] | None:
         if question.qas_id in self._seen:
@@ -139,18 +126,21 @@ class SpanFeaturizer:
         answer = question.answers[0]
         found = context[answer.start : answer.start + len(answer.text)] if answer.start >= 0 else ""
         if found != answer.text:
-            return "misaligned", f"the answer {answer.text!r} is not at character {answer.start}, there is {found!r}"
+            return (
+                "misaligned",
+                f"the answer {shorten(answer.text)} is not at character {answer.start}, there is {shorten(found)}",
+            )
         return None
 
     def _add(self, rows: "_Rows", question: Question, ids: list[int], context: "_Context") -> None:
         if len(context.ids) == 0:
-            self._rejections.reject("empty_context", question, "the context holds no token")
+            self._reject("empty_context", question, "the context holds no token")
             return
         answer = None
         if self._is_training and not question.is_impossible:
             answer = context.token_span(question.answers[0].start, len(question.answers[0].text))
             if answer is None:
-                self._rejections.reject("unanswered", question, "the answer holds no token")
+                self._reject("unanswered", question, "the answer holds no token")
                 return
         if len(ids) > self._options.max_query_length:
             ids = ids[: self._options.max_query_length]

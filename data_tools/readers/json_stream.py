@@ -108,6 +108,8 @@ class JsonStream:
                     self.fail(error.msg, error.pos)
                 if not self._fill():
                     self._fail_at_end(error)
+            except ValueError:  # Python's limit for the digits of an integer
+                self.fail("an integer of thousands of digits")
             except RecursionError:
                 self.fail("nested too deeply")
             if len(self._buffer) - self._position > MAX_PIECE_CHARACTERS:
@@ -183,3 +185,11 @@ class JsonStream:
         self._buffer = self._buffer[self._position :] + text
         self._position = 0
         return not self._at_end
+
+
+def read_json_file(path: Path | str) -> Any:
+    """The value of a whole JSON file of moderate size."""
+    with JsonStream(path) as stream:
+        value = stream.value()
+        stream.finish()
+    return value

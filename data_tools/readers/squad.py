@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_tools.readers.json_fields import JsonFields
 from data_tools.readers.json_stream import JsonStream
+from data_tools.wording import clip
 from models.common.errors import UserError
-
-TYPE_NAMES = {str: "a string", int: "an integer", list: "an array", dict: "an object", bool: "true or false"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class SquadReader:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._stream = JsonStream(path)
+        self._fields = JsonFields(self.path, "the file is not in SQuAD layout")
         self.version = ""
 
     @property
@@ -96,45 +97,25 @@ class SquadReader:
             raise UserError(f'{self.path}, {where}: the key "paragraphs" is missing; the file is not in SQuAD layout')
 
     def _paragraph(self, value: Any, where: str) -> Paragraph:
-        context = self._text(value, "context", where)
+        context = self._fields.text(value, "context", where)
         questions = tuple(
             self._question(item, f"{where}.qas[{index}]")
-            for index, item in enumerate(self._get(value, "qas", list, where))
+            for index, item in enumerate(self._fields.get(value, "qas", list, where))
         )
         return Paragraph(context, questions, where)
 
     def _question(self, value: Any, where: str) -> Question:
-        qas_id = self._text(value, "id", where)
-        where = f"{where} (question {qas_id})"
-        impossible = "is_impossible" in value and self._get(value, "is_impossible", bool, where)
+        qas_id = self._fields.text(value, "id", where)
+        where = f"{where} (question {clip(qas_id, 100)})"
+        impossible = "is_impossible" in value and self._fields.get(value, "is_impossible", bool, where)
         answers = []
         # SQuAD 2.0's impossible questions and unlabelled files may leave the key out.
         if "answers" in value or not impossible:
-            for index, item in enumerate(self._get(value, "answers", list, where)):
+            for index, item in enumerate(self._fields.get(value, "answers", list, where)):
                 place = f"{where}.answers[{index}]"
-                answers.append(Answer(self._text(item, "text", place), self._get(item, "answer_start", int, place)))
-        return Question(qas_id, self._text(value, "question", where), tuple(answers), impossible, where)
-
-    def _text(self, value: Any, key: str, where: str) -> str:
-        text = self._get(value, key, str, where)
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise UserError(
-                f"{self.path}, {where}.{key}: character {error.start} is half of a surrogate pair, which no text can "
-                "hold; repair the \\u escape"
-            ) from None
-        return text
-
-    def _get(self, value: Any, key: str, kind: type, where: str) -> Any:
-        if type(value) is not dict:
-            raise UserError(f"{self.path}, {where}: expected an object, got {_shorten(value)}")
-        if key not in value:
-            raise UserError(f'{self.path}, {where}: the key "{key}" is missing; the file is not in SQuAD layout')
-        # `type`, not `isinstance`: true is no integer here.
-        if type(value[key]) is not kind:
-            raise UserError(f"{self.path}, {where}.{key}: expected {TYPE_NAMES[kind]}, got {_shorten(value[key])}")
-        return value[key]
+                text = self._fields.text(item, "text", place)
+                answers.append(Answer(text, self._fields.get(item, "answer_start", int, place)))
+        return Question(qas_id, self._fields.text(value, "question", where), tuple(answers), impossible, where)
 
     def _expect(self, opening: str, where: str, expected: str) -> None:
         found = self._stream.peek()
@@ -152,8 +133,3 @@ def read_contexts(path: Path | str) -> dict[str, str]:
         for question in paragraph.questions:
             contexts.setdefault(question.qas_id, paragraph.context)
     return contexts
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,88 +1,34 @@
-"""BERT's networks and the settings of its commands; values with a source and an expected score are in recipes.yaml."""
+"""What BERT gives to the commands that all models share: its networks and its recipes.
 
-from dataclasses import dataclass
+Values with a source and an expected score are in recipes.yaml.
+"""
+
 from pathlib import Path
+from typing import Any
 
-from data_tools.features.span import STRIDE_MEANINGS
-from models.common.config import option, section
+from models.common.encoder_config import EncoderConfig
+from models.common.finetune.networks import Networks
 
 RECIPES = Path(__file__).parent / "recipes.yaml"
-# What the question-answering network gives for each token, in its order.
-OUTPUTS = ("start_logits", "end_logits")
-# Heads of other tasks that a checkpoint may bring; everything else must be used.
-OTHER_HEADS = ("pooler.*", "heads.mlm.*", "heads.nsp.*")
 
 
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """The optimizer and its learning-rate schedule."""
+# Imported inside: a command that only reads settings must not wait for MindSpore.
+def _span(config: EncoderConfig, seed: int) -> Any:
+    from models.bert.network import BertForQuestionAnswering
 
-    name: str = option("adamw", "optimizer", choices=("adamw", "lamb"))
-    learning_rate: float = option(5e-5, "highest learning rate, reached at the end of the warm-up", low=0.0)
-    end_learning_rate: float = option(0.0, "learning rate of the last step", low=0.0)
-    power: float = option(1.0, "power of the polynomial decay; 1 is linear", low=0.0)
-    warmup_ratio: float = option(0.1, "share of all steps in which the learning rate rises from 0", low=0.0, high=1.0)
-    weight_decay: float = option(0.01, "decoupled weight decay; biases and LayerNorm are left out", low=0.0)
-    beta1: float = option(0.9, "decay of the first moment", low=0.0, high=0.9999)
-    beta2: float = option(0.999, "decay of the second moment", low=0.0, high=0.999999)
-    eps: float = option(1e-8, "added to the root of the second moment", low=1e-30)
-    max_grad_norm: float = option(1.0, "global L2 norm to which gradients are clipped; 0 does not clip", low=0.0)
+    return BertForQuestionAnswering(config, seed)
 
 
-@dataclass(frozen=True)
-class LossScaleConfig:
-    """Dynamic loss scaling, for devices that compute in float16."""
+def _classification(config: EncoderConfig, classes: int, max_samples: int, seed: int) -> Any:
+    from models.bert.network import BertForSequenceClassification
 
-    enable: bool = option(False, "scale the loss dynamically; needed only where gradients are float16")
-    initial: float = option(65536.0, "first scale", low=1.0, high=2.0**64)
-    factor: float = option(
-        2.0, "what the scale is divided by at an overflow, and multiplied with after a good window", low=1.0
-    )
-    window: int = option(1000, "steps without overflow before the scale grows", low=1)
+    return BertForSequenceClassification(config, classes, max_samples, seed)
 
 
-@dataclass(frozen=True)
-class SquadConfig:
-    """Settings of `python -m models.bert.run_squad`; the flags of the original README keep their names."""
+def _tagging(config: EncoderConfig, tags: int, use_crf: bool, with_lstm: bool, max_samples: int, seed: int) -> Any:
+    from models.bert.network import BertForTokenClassification
 
-    device_target: str = option("CPU", "device that computes", choices=("CPU", "GPU", "Ascend"))
-    device_id: int = option(0, "which device; on CPU there is only 0", low=0)
-    do_train: bool = option(False, "fine-tune on train_data_file_path")
-    do_eval: bool = option(False, "score on eval_json_path: while training, and at the end the best checkpoint")
-    epoch_num: int = option(3, "passes over the training data", low=1)
-    num_class: int = option(2, "outputs per token; a span has 2, start and end", choices=(2,))
-    train_data_shuffle: bool = option(True, "shuffle the training samples anew each epoch")
-    eval_data_shuffle: bool = option(False, "evaluate in random order; the score does not depend on it")
-    train_batch_size: int = option(32, "samples a training step holds on average (exactly, without packing)", low=1)
-    eval_batch_size: int = option(8, "rows an evaluation batch holds", low=1)
-    vocab_file_path: str | None = option(None, "vocabulary, one token a line; default: the one beside the weights")
-    eval_json_path: str | None = option(None, "SQuAD JSON with the questions and answers to score on")
-    save_finetune_checkpoint_path: str = option("./squad_finetune/ckpt/", "run folder: checkpoints, logs, results")
-    load_pretrain_checkpoint_path: str | None = option(None, "weights to start from: file or folder, any format")
-    load_finetune_checkpoint_path: str | None = option(None, "fine-tuned weights to evaluate, without do_train")
-    train_data_file_path: str | None = option(None, "training features written by data_tools.convert")
-    eval_data_file_path: str | None = option(None, "evaluation features; default: made from eval_json_path")
-    schema_file_path: str | None = option(None, "JSON schema of TFRecord features made elsewhere")
-    max_seq_length: int = option(384, "tokens in a row; windows longer than that do not fit", low=8)
-    doc_stride: int = option(128, "tokens that two windows of a context share, where features are made here", low=0)
-    stride_is: str = option("overlap", "meaning of doc_stride, see data_tools.convert squad", choices=STRIDE_MEANINGS)
-    max_query_length: int = option(64, "longest question in tokens, where features are made here", low=1)
-    do_lower_case: bool = option(True, "lower-case and strip accents, where features are made here")
-    n_best_size: int = option(20, "starts and ends tried in each window, and answers kept per question", low=1)
-    max_answer_length: int = option(30, "longest answer in tokens", low=1)
-    packing: bool = option(True, "several samples a row, so that padding is not computed; the loss is the same")
-    max_samples_per_row: int = option(8, "most samples in one row", low=1)
-    seed: int = option(1, "of shuffling, dropout and new parameters", low=0, high=2**31 - 1)
-    eval_steps: int = option(0, "training steps between evaluations; 0: after each epoch", low=0)
-    save_checkpoint_steps: int = option(
-        500, "training steps between full-state checkpoints; 0: after each epoch", low=0
-    )
-    save_checkpoint_num: int = option(2, "full-state checkpoints kept", low=1)
-    hidden_dropout_prob: float | None = option(
-        None, "overrides the dropout of the checkpoint's config", low=0.0, high=0.99
-    )
-    attention_probs_dropout_prob: float | None = option(
-        None, "overrides the attention dropout of that config", low=0.0, high=0.99
-    )
-    optimizer: OptimizerConfig = section(OptimizerConfig)
-    loss_scale: LossScaleConfig = section(LossScaleConfig)
+    return BertForTokenClassification(config, tags, max_samples, use_crf, with_lstm, seed)
+
+
+NETWORKS = Networks("bert", _span, _classification, _tagging)

@@ -34,6 +34,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATTERN",
         help="names of unknown tensors in SRC that may stay behind, as shell patterns (quote them): 'classifier.*'",
     )
+    flags.add_argument(
+        "--head", choices=("classifier", "tagger"), help="what the last layer of SRC is, where nothing in it tells"
+    )
     flags.add_argument("--dtype", choices=("keep", "float32", "float16"), default="keep", help="type of the output")
     return flags
 
@@ -44,18 +47,19 @@ def main(argv: list[str] | None = None) -> None:
     target = flags.target
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: already there and not an empty folder; choose another or remove it")
-    checkpoint = read_checkpoint(flags.source, flags.from_format, flags.config, flags.allow_unused)
+    checkpoint = read_checkpoint(flags.source, flags.from_format, flags.config, flags.allow_unused, flags.head)
     tensors = checkpoint.tensors
     if flags.dtype != "keep":
         tensors = {name: cast(name, tensor, flags.dtype) for name, tensor in tensors.items()}
     info = {"migrated_from": checkpoint.format, "source_file": checkpoint.file.name}
-    written = write_checkpoint(flags.to_format, target, checkpoint.config, tensors, checkpoint.vocab, info)
+    config, vocab, labels = checkpoint.config, checkpoint.vocab, checkpoint.labels
+    written = write_checkpoint(flags.to_format, target, config, tensors, vocab, info, labels)
     print(checkpoint.summary())
     print(f"{written}: written as {flags.to_format}, {len(tensors)} tensors, sha256 of them {tensors_sha256(tensors)}")
     zoo = FORMATS["mindspore-zoo"]
-    if flags.to_format == zoo.name and any(getattr(checkpoint.config, name) != it for name, it in zoo.unsaid.items()):
+    if flags.to_format == zoo.name and any(getattr(config, name) != it for name, it in zoo.unsaid.items()):
         print("the ModelZoo's own scripts compute with the tanh gelu and epsilon 1e-7, whatever config.json says")
-    if checkpoint.vocab is None:
+    if vocab is None:
         print("no vocab.txt beside the source; put the tokenizer's vocabulary into the output folder yourself")
 
 

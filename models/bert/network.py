@@ -1,16 +1,15 @@
-"""BERT in MindSpore (Devlin et al. 2018): the bare encoder and its question-answering model.
+"""BERT in MindSpore (Devlin et al. 2018): the bare encoder and its models for fine-tuning; NEZHA by its config.
 
-Shapes: B rows, T tokens a row, H hidden, R = B rows of a training batch, S samples a row. Parameter names are the
-canonical ones: a network's `parameters_dict()` has the keys of a canonical weights file.
+Shapes: B rows, T tokens a row, H hidden, S the most samples a row may hold. Parameter names are the canonical ones: a
+network's `parameters_dict()` has the keys of a canonical weights file. Inputs of all are those of `Backbone`.
 """
 
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor
 
 from models.common.encoder_config import EncoderConfig
 from models.common.nn.encoder import Backbone
-from models.common.nn.heads import SpanHead
-from models.common.nn.layers import Dense, initialise
-from models.common.nn.losses import packed_span_loss
+from models.common.nn.heads import ClassificationHead, FirstTokens, Pooler, SpanHead, TaggingHead
+from models.common.nn.layers import initialise
 
 
 class BertModel(Backbone):
@@ -18,7 +17,7 @@ class BertModel(Backbone):
 
     def __init__(self, config: EncoderConfig, seed: int = 0) -> None:
         super().__init__(config)
-        self.pooler = Dense(config.hidden_size, config.hidden_size)
+        self.pooler = Pooler(config.hidden_size)
         initialise(self, config, seed)
 
     def construct(
@@ -29,9 +28,9 @@ class BertModel(Backbone):
         position_ids: Tensor,
         key: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Inputs as in `Backbone`; returns float32 [B, T, H] and the pooled first token of each row, [B, H]."""
+        """Returns float32 [B, T, H] and the pooled first token of each row, [B, H]."""
         hidden = self.hidden_states(input_ids, sequence_ids, token_type_ids, position_ids, key)[-1]
-        return hidden, ops.tanh(self.pooler(hidden[:, 0]))
+        return hidden, self.pooler(hidden[:, 0])
 
 
 class BertForQuestionAnswering(Backbone):
@@ -50,16 +49,19 @@ class BertForQuestionAnswering(Backbone):
         position_ids: Tensor,
         key: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Inputs as in `Backbone`; returns start and end logits, float32 [B, T] each, padding not masked."""
+        """Returns start and end logits, float32 [B, T] each, padding not masked."""
         return self.heads(self.hidden_states(input_ids, sequence_ids, token_type_ids, position_ids, key)[-1])
 
 
-class SpanTrainingNetwork(nn.Cell):
-    """Batch -> loss. Its parameters keep the names they have in `network`."""
+class BertForSequenceClassification(Backbone):
+    """Encoder, pooler and a score for each class of every sample; with one class it is a regression."""
 
-    def __init__(self, network: BertForQuestionAnswering) -> None:
-        super().__init__(auto_prefix=False)
-        self.network = network
+    def __init__(self, config: EncoderConfig, classes: int, max_samples: int, seed: int = 0) -> None:
+        super().__init__(config)
+        self.first_tokens = FirstTokens(max_samples)
+        self.pooler = Pooler(config.hidden_size)
+        self.heads = ClassificationHead(config.hidden_size, classes, config.hidden_dropout_prob, self.head_stream)
+        initialise(self, config, seed)
 
     def construct(
         self,
@@ -67,11 +69,36 @@ class SpanTrainingNetwork(nn.Cell):
         sequence_ids: Tensor,
         token_type_ids: Tensor,
         position_ids: Tensor,
-        start_positions: Tensor,
-        end_positions: Tensor,
-        sample_weights: Tensor,
         key: Tensor | None = None,
     ) -> Tensor:
-        """Four int32 [R, T], two int32 [R, S], float32 [R, S], int32 [2] = (seed, step) for dropout -> scalar loss."""
-        start, end = self.network(input_ids, sequence_ids, token_type_ids, position_ids, key)
-        return packed_span_loss(start, end, sequence_ids, start_positions, end_positions, sample_weights)
+        """Returns logits, float32 [B, S, classes]; those of a sample that a row does not have mean nothing."""
+        hidden = self.hidden_states(input_ids, sequence_ids, token_type_ids, position_ids, key)[-1]
+        first = self.first_tokens(hidden, sequence_ids, position_ids)  # [B, S, H]
+        return self.heads(self.pooler(first), key)
+
+
+class BertForTokenClassification(Backbone):
+    """Encoder and labels of tokens: linear, with a BiLSTM, with a conditional random field, or with both."""
+
+    def __init__(
+        self, config: EncoderConfig, labels: int, max_samples: int, crf: bool = False, lstm: bool = False, seed: int = 0
+    ) -> None:
+        """max_samples: no row holds more of them; only the BiLSTM needs to know."""
+        super().__init__(config)
+        self.heads = TaggingHead(
+            config.hidden_size, labels, max_samples, crf, lstm, config.hidden_dropout_prob, self.head_stream
+        )
+        initialise(self, config, seed)
+
+    def construct(
+        self,
+        input_ids: Tensor,
+        sequence_ids: Tensor,
+        token_type_ids: Tensor,
+        position_ids: Tensor,
+        key: Tensor | None = None,
+    ) -> Tensor:
+        """Returns logits, float32 [B, T, labels]; with the field labels, int32 [B, T], 0 at padding. The loss takes
+        the hidden states (`TaggingTrainingNetwork`)."""
+        hidden = self.hidden_states(input_ids, sequence_ids, token_type_ids, position_ids, key)[-1]
+        return self.heads(hidden, sequence_ids, position_ids)

@@ -28,12 +28,14 @@ def option(
     choices: Sequence[Any] | None = None,
     low: float | None = None,
     high: float | None = None,
+    aliases: Sequence[str] = (),
 ) -> Any:
     """A config field: its default, what it does (shown by --help), and the values allowed if not all.
 
-    `low` and `high` are the smallest and the largest number allowed; not-a-number and infinity never are.
+    `low` and `high` are the smallest and the largest number allowed; not-a-number and infinity never are. Choices that
+    are text may be given in any letter case. `aliases`: other names of the flag, as older READMEs spell it.
     """
-    metadata = {"help": description, "choices": choices, "low": low, "high": high}
+    metadata = {"help": description, "choices": choices, "low": low, "high": high, "aliases": tuple(aliases)}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -109,12 +111,17 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
     return values
 
 
-def load_recipe(path: Path | str, name: str) -> dict[str, Any]:
-    """The settings of one named recipe of a recipe file; its `about` entry (source, expected score) is left out."""
-    recipes = load_yaml(path)
-    recipe = recipes.get(name)
-    if not isinstance(recipe, dict):
-        raise UserError(f"{path}: no recipe {name!r}; it has: {', '.join(sorted(recipes))}")
+def load_recipe(path: Path | str, name: str, command: str) -> dict[str, Any]:
+    """The settings of one named recipe of a recipe file, which must be one of `command`.
+
+    Its `about` entry (the command, the source of the numbers, the expected score) is left out.
+    """
+    recipes = {name: recipe for name, recipe in load_yaml(path).items() if isinstance(recipe, dict)}
+    ours = [name for name, recipe in recipes.items() if recipe.get("about", {}).get("command") == command]
+    if name not in ours:
+        other = f"{name!r} is no recipe of {command}" if name in recipes else f"no recipe {name!r}"
+        raise UserError(f"{path}: {other}; it has: {', '.join(sorted(ours))}")
+    recipe = recipes[name]
     return {key: value for key, value in recipe.items() if key != "about"}
 
 
@@ -123,7 +130,8 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
     for name, field in leaves(config_class):
         default = "" if field.default is None or field.default == "" else f" (default {_spelled(field.default)})"
         parser.add_argument(
-            f"--{name}",
+            *(f"--{spelled}" for spelled in (name, *field.metadata["aliases"])),
+            dest=name,
             default=argparse.SUPPRESS,
             metavar=_metavar(field),
             help=f"{field.metadata['help']}{default}".replace("%", "%%"),
@@ -158,6 +166,8 @@ def _checked(field: dataclasses.Field, value: Any) -> tuple[str | None, Any]:
     if type(converted) is not kind:
         return f"must be {'true or false' if kind is bool else kind.__name__}, got {value!r}", value
     choices = field.metadata["choices"]
+    if choices is not None and kind is str:
+        converted = next((choice for choice in choices if choice.lower() == converted.lower()), converted)
     if choices is not None and converted not in choices:
         return f"must be one of {', '.join(map(_spelled, choices))}; got {value!r}", value
     return _out_of_bounds(field, converted), converted

@@ -21,6 +21,8 @@ import numpy as np
 from models.common.errors import UserError
 
 DEFAULT_MAX_SAMPLES = 8
+# What an output of a network over packed rows speaks of: [R, T, ...] or [R, S, ...], S samples a row.
+PER_TOKEN, PER_SAMPLE = "token", "sample"
 
 Row = tuple[int, ...]  # the samples of one row, in the order in which they lie in it
 
@@ -52,6 +54,14 @@ class PackedBatch:
         """Lay one value per sample [K] into a grid [R, S] (0 where a row has no such sample)."""
         grid = np.zeros((next(iter(self.arrays.values())).shape[0], max_samples), dtype=values.dtype)
         grid[self.rows, self.slots] = values
+        return grid
+
+    def per_token_grid(self, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """Lay one value per token into a grid [R, T] (0 at padding); sample i has `values[starts[i]:starts[i+1]]`."""
+        grid = np.zeros_like(self.arrays["input_ids"], dtype=values.dtype)
+        for sample, row, begin in zip(self.samples, self.rows, self.begins, strict=True):
+            own = values[starts[sample] : starts[sample + 1]]
+            grid[row, begin : begin + len(own)] = own
         return grid
 
 
@@ -122,6 +132,14 @@ def unpack_tokens(batch: PackedBatch, output: np.ndarray, lengths: np.ndarray) -
     """Cut an output per token [R, T, ...] into (sample index, [length of the sample, ...])."""
     for sample, row, begin in zip(batch.samples, batch.rows, batch.begins, strict=True):
         yield int(sample), output[row, begin : begin + int(lengths[sample])]
+
+
+def unpack(batch: PackedBatch, output: np.ndarray, lengths: np.ndarray, per: str) -> Iterator[tuple[int, np.ndarray]]:
+    """Cut an output into (sample index, its values): [length of the sample, ...] per token, [...] per sample."""
+    if per == PER_TOKEN:
+        yield from unpack_tokens(batch, output, lengths)
+    else:
+        yield from zip(batch.samples.tolist(), output[batch.rows, batch.slots], strict=True)
 
 
 def fill_rate(lengths: Sequence[int] | np.ndarray, rows: Sequence[Row], row_length: int) -> float:

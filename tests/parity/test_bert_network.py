@@ -9,10 +9,11 @@ import torch
 import transformers
 from mindspore import Tensor, nn
 
-from models.bert.network import BertForQuestionAnswering, BertModel, SpanTrainingNetwork
+from models.bert.network import BertForQuestionAnswering, BertModel
 from models.common.encoder_config import EncoderConfig
 from models.common.nn.dropout import Dropout
 from models.common.nn.kernels import accelerate
+from models.common.nn.training import SpanTrainingNetwork
 from models.common.packing import pack, unpack_tokens
 from models.common.weights.canonical import load_config
 from models.common.weights.loading import load_into

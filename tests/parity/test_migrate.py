@@ -15,6 +15,8 @@ from transformers import (
     BertForNextSentencePrediction,
     BertForPreTraining,
     BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
     BertModel,
 )
 
@@ -22,12 +24,14 @@ from models.common.errors import UserError
 from models.common.weights.arrays import same_bits
 from models.common.weights.canonical import save_canonical
 from models.common.weights.formats import FORMATS
-from models.common.weights.names import OPTIONAL_GROUPS
 from models.common.weights.reading import read_checkpoint
 from models.common.weights.writing import write_checkpoint
 from tests.weights_data import DTYPES, TINY, assert_same, load_any, random_tensors, run
 
-CLASSES = [BertModel, BertForQuestionAnswering, BertForPreTraining, BertForMaskedLM, BertForNextSentencePrediction]
+CLASSES = [
+    BertModel, BertForQuestionAnswering, BertForPreTraining, BertForMaskedLM, BertForNextSentencePrediction,
+    BertForSequenceClassification, BertForTokenClassification,
+]  # fmt: skip
 
 
 def transformers_model(kind=BertForPreTraining, **settings):
@@ -71,6 +75,10 @@ def by_attribute(model) -> dict[str, torch.Tensor]:
             "heads.mlm.transform": predictions.transform.dense,
             "heads.mlm.norm": predictions.transform.LayerNorm,
         }
+    if hasattr(model, "classifier"):
+        modules["heads.classifier" if isinstance(model, BertForSequenceClassification) else "heads.tagger"] = (
+            model.classifier
+        )
     if hasattr(getattr(model, "cls", None), "seq_relationship"):
         modules["heads.nsp"] = model.cls.seq_relationship
     tensors = {
@@ -172,19 +180,19 @@ def test_a_copy_must_be_a_copy(tmp_path):
 def test_missing_and_extra_tensors_are_both_listed(tmp_path):
     state = {name: tensor.numpy() for name, tensor in transformers_model(BertModel).state_dict().items()}
     del state["encoder.layer.2.attention.self.key.bias"]
-    state["encoder.layer.0.adapter.weight"] = state["classifier.weight"] = np.zeros((2, 2), np.float32)
+    state["encoder.layer.0.adapter.weight"] = state["classify.weight"] = np.zeros((2, 2), np.float32)
     with pytest.raises(UserError) as error:
         load_any(save_hf(tmp_path / "a", state))
     text = str(error.value)
-    assert "2 not known:\n    encoder.layer.0.adapter.weight\n    classifier.weight\n" in text.replace(
-        "    classifier.weight\n    encoder.layer.0.adapter.weight\n",
-        "    encoder.layer.0.adapter.weight\n    classifier.weight\n",
+    assert "2 not known:\n    encoder.layer.0.adapter.weight\n    classify.weight\n" in text.replace(
+        "    classify.weight\n    encoder.layer.0.adapter.weight\n",
+        "    encoder.layer.0.adapter.weight\n    classify.weight\n",
     )
     assert "1 missing:\n    bert.encoder.layer.2.attention.self.key.bias\n" in text
     with pytest.raises(
         UserError, match=r"1 missing from the file:\n +bert\.encoder\.layer\.2\.attention\.self\.key\.bias"
     ):
-        read_checkpoint(tmp_path / "a", allow_unused=["classifier.*", "*.adapter.*"])
+        read_checkpoint(tmp_path / "a", allow_unused=["classify.*", "*.adapter.*"])
     both = {name: tensor.numpy() for name, tensor in transformers_model(BertModel).state_dict().items()}
     both["embeddings.LayerNorm.gamma"] = both["embeddings.LayerNorm.weight"]
     with pytest.raises(UserError, match="1 given twice"):
@@ -311,4 +319,4 @@ def test_all_heads_at_once(tmp_path):
     save_canonical(tmp_path / "a", TINY, random_tensors())
     run(tmp_path / "a", tmp_path / "b", "canonical", "hf")
     assert "architectures" not in json.loads((tmp_path / "b/config.json").read_text())
-    assert len(OPTIONAL_GROUPS) == 4 and "qa_outputs.bias" in load_file(tmp_path / "b/model.safetensors")
+    assert {"qa_outputs.bias", "cls.seq_relationship.bias"} <= set(load_file(tmp_path / "b/model.safetensors"))

@@ -7,8 +7,9 @@ import torch
 import transformers
 from mindspore import Tensor
 
-from models.bert.network import BertForQuestionAnswering, SpanTrainingNetwork
+from models.bert.network import BertForQuestionAnswering
 from models.common.encoder_config import EncoderConfig
+from models.common.nn.training import SpanTrainingNetwork
 from models.common.optim import optimizers
 from models.common.optim.groups import decays
 from models.common.packing import pack, plan_rows

@@ -6,10 +6,11 @@ import json
 import pytest
 
 from benchmarks import our_squad_finetune, peer_squad_finetune, table
-from models.bert.config import RECIPES, SquadConfig
+from models.bert.config import RECIPES
 from models.common.config import load_recipe, resolve
 from models.common.errors import UserError
 from models.common.files import read_json
+from models.common.finetune.span import SpanConfig
 from tests.tiny import PARAGRAPHS, TINY, write_squad, write_weights
 
 QUESTIONS = sum(len(questions) for questions in PARAGRAPHS.values())
@@ -18,7 +19,7 @@ QUESTIONS = sum(len(questions) for questions in PARAGRAPHS.values())
 def test_both_have_the_same_settings():
     peer = vars(peer_squad_finetune.parse(["--output_dir", "x"]))
     ours = our_squad_finetune.parse(["--train_file", "a", "--dev_file", "b", "--output_dir", "x"])
-    config = resolve(SquadConfig, [("recipe", load_recipe(RECIPES, ours.recipe))])
+    config = resolve(SpanConfig, [("recipe", load_recipe(RECIPES, ours.recipe, "run_squad"))])
     optimizer = config.optimizer
     assert {
         "epochs": config.epoch_num, "batch_size": config.train_batch_size, "learning_rate": optimizer.learning_rate,

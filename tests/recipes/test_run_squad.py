@@ -10,11 +10,11 @@ from safetensors.numpy import load_file
 
 from data_tools.convert import SquadConversion, convert_squad
 from data_tools.features.span import SpanOptions
-from models.bert.config import SquadConfig
-from models.bert.run_squad import FREE_TO_CHANGE, main, parse
+from models.bert.run_squad import main, parse
 from models.common.config import leaves
 from models.common.errors import UserError
 from models.common.files import locked_folder, sha256_of
+from models.common.finetune.span import SpanConfig, SpanTask
 from models.common.train.metrics_log import read_metrics
 from tests.tiny import PARAGRAPHS, TINY, write_squad, write_weights
 
@@ -106,7 +106,7 @@ def test_what_a_resumed_run_may_change_changes_no_weight(inputs, trained, tmp_pa
         "eval_data_shuffle": "true", "n_best_size": 2, "max_answer_length": 3, "max_query_length": 20,
         "save_checkpoint_steps": 1, "save_checkpoint_num": 3, "vocab_file_path": inputs["vocab"], "stride_is": "step",
     }  # fmt: skip
-    assert set(free) <= FREE_TO_CHANGE
+    assert set(free) <= SpanTask.free_to_change
     again = training(inputs, tmp_path, **free)
     for name, value in trained.items():
         np.testing.assert_array_equal(again[name], value, err_msg=name)
@@ -323,4 +323,4 @@ def test_weights_without_a_span_head_cannot_be_evaluated(inputs, tmp_path):
 
 
 def test_every_setting_may_change_or_identifies_a_run():
-    assert {name for name, _ in leaves(SquadConfig)} >= FREE_TO_CHANGE
+    assert {name for name, _ in leaves(SpanConfig)} >= SpanTask.free_to_change

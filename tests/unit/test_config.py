@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 import yaml
 
-from models.bert.config import RECIPES, SquadConfig
+from models.bert.config import RECIPES
 from models.common.config import (
     add_flags,
     given_flags,
@@ -19,6 +19,11 @@ from models.common.config import (
     to_yaml,
 )
 from models.common.errors import UserError
+from models.common.finetune.classification import ClassificationConfig
+from models.common.finetune.span import SpanConfig
+from models.common.finetune.tagging import TaggingConfig
+
+COMMANDS = {"run_squad": SpanConfig, "run_classifier": ClassificationConfig, "run_ner": TaggingConfig}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,10 +106,13 @@ def test_every_recipe_resolves_and_says_where_it_comes_from():
     recipes = load_yaml(RECIPES)
     assert recipes
     for name, recipe in recipes.items():
-        resolve(SquadConfig, [(name, load_recipe(RECIPES, name))])
+        command = recipe["about"]["command"]
+        resolve(COMMANDS[command], [(name, load_recipe(RECIPES, name, command))])
         assert {"source", "expected"} <= set(recipe["about"]), name
 
 
 def test_an_unknown_recipe_lists_the_known():
     with pytest.raises(UserError, match=r"no recipe 'nope'; it has: .*squad_base"):
-        load_recipe(RECIPES, "nope")
+        load_recipe(RECIPES, "nope", "run_squad")
+    with pytest.raises(UserError, match=r"'cola' is no recipe of run_squad; it has: .*squad_base"):
+        load_recipe(RECIPES, "cola", "run_squad")

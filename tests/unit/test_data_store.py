@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from mindspore.mindrecord import FileWriter
 
 from data_tools import convert
@@ -20,6 +18,7 @@ from data_tools.example_proto import decode_examples, encode_examples
 from data_tools.feature_store import COLUMN_NAMES, FORMATS, SIDECAR, FeatureSet, load_features, starts_of
 from data_tools.features.span import SpanOptions
 from models.common.errors import UserError
+from tests.record_files import assert_same, example_message, slow_crc32c, write_tfrecord
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LENGTH = 160
@@ -53,17 +52,6 @@ def make(shared_data, raw, tmp_path_factory):
         return folder
 
     return run
-
-
-def assert_same(left: FeatureSet, right: FeatureSet) -> None:
-    """Equal to the last bit, types included."""
-    assert left.qas_ids == right.qas_ids
-    np.testing.assert_array_equal(left.starts, right.starts)
-    for ours, theirs in ((left.tokens, right.tokens), (left.scalars, right.scalars)):
-        assert ours.keys() == theirs.keys()
-        for name in ours:
-            assert ours[name].dtype == theirs[name].dtype
-            np.testing.assert_array_equal(ours[name], theirs[name])
 
 
 @pytest.mark.parametrize("is_training", [True, False])
@@ -189,16 +177,15 @@ def test_tfrecord_of_another_writer(make, tmp_path, packed):
     features, example_class = load_features(make()), example_message(packed)
     path = tmp_path / "dev.tfrecord-00000-of-00001"
     batch = features.padded(np.arange(20), LENGTH)
-    with path.open("wb") as file:
-        for row in range(20):
-            example = example_class()
-            for name in ("unique_id", "input_ids", "attention_mask", "token_type_ids"):
-                values = np.atleast_1d(batch[name][row]).tolist()
-                example.features.feature[COLUMN_NAMES[name]].int64_list.value.extend(values)
-            example.features.feature["weights"].float_list.value.extend([0.5, 1.5])
-            data = example.SerializeToString()
-            length = struct.pack("<Q", len(data))
-            file.write(length + masked_crc(length) + data + masked_crc(data))
+    examples = []
+    for row in range(20):
+        example = example_class()
+        for name in ("unique_id", "input_ids", "attention_mask", "token_type_ids"):
+            values = np.atleast_1d(batch[name][row]).tolist()
+            example.features.feature[COLUMN_NAMES[name]].int64_list.value.extend(values)
+        example.features.feature["weights"].float_list.value.extend([0.5, 1.5])
+        examples.append(example)
+    write_tfrecord(path, examples)
     schema = tmp_path / "schema.json"
     columns = {"input_ids": {"type": "int64", "rank": 1, "shape": [LENGTH]}, "unique_ids": {"type": "int64"}}
     schema.write_text(json.dumps({"datasetType": "TF", "numRows": 20, "columns": columns}), encoding="utf-8")
@@ -306,58 +293,3 @@ def test_joining_nothing_special():
     one = FeatureSet({"input_ids": np.array([7], np.int32)}, starts_of(np.array([1])), {}, ["a"])
     joined = FeatureSet.join([empty, one, empty, one])
     assert len(joined) == 2 and joined.qas_ids == ["a", "a"] and joined.tokens["input_ids"].tolist() == [7, 7]
-
-
-def slow_crc32c(text: bytes) -> int:
-    """Bit by bit."""
-    register = 0xFFFFFFFF
-    for byte in text:
-        register ^= byte
-        for _ in range(8):
-            register = (register >> 1) ^ (0x82F63B78 if register & 1 else 0)
-    return register ^ 0xFFFFFFFF
-
-
-def masked_crc(text: bytes) -> bytes:
-    """As TensorFlow stores it."""
-    crc = slow_crc32c(text)
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-def example_message(packed: bool):
-    """tf.train.Example, built from its published .proto by protobuf's own run-time."""
-    file = descriptor_pb2.FileDescriptorProto(name=f"example_{packed}.proto", package="t", syntax="proto2")
-    label = descriptor_pb2.FieldDescriptorProto
-    for name, kind in (
-        ("BytesList", label.TYPE_BYTES),
-        ("FloatList", label.TYPE_FLOAT),
-        ("Int64List", label.TYPE_INT64),
-    ):
-        field = file.message_type.add(name=name).field.add(
-            name="value", number=1, type=kind, label=label.LABEL_REPEATED
-        )
-        field.options.packed = packed and kind != label.TYPE_BYTES
-    feature = file.message_type.add(name="Feature")
-    for number, name in enumerate(("bytes_list", "float_list", "int64_list"), 1):
-        kind = "".join(part.title() for part in name.split("_"))
-        feature.field.add(
-            name=name, number=number, type=label.TYPE_MESSAGE, type_name=f".t.{kind}", label=label.LABEL_OPTIONAL
-        )
-    features = file.message_type.add(name="Features")
-    entry = features.nested_type.add(name="FeatureEntry")
-    entry.options.map_entry = True
-    entry.field.add(name="key", number=1, type=label.TYPE_STRING, label=label.LABEL_OPTIONAL)
-    entry.field.add(name="value", number=2, type=label.TYPE_MESSAGE, type_name=".t.Feature", label=label.LABEL_OPTIONAL)
-    features.field.add(
-        name="feature",
-        number=1,
-        type=label.TYPE_MESSAGE,
-        type_name=".t.Features.FeatureEntry",
-        label=label.LABEL_REPEATED,
-    )
-    file.message_type.add(name="Example").field.add(
-        name="features", number=1, type=label.TYPE_MESSAGE, type_name=".t.Features", label=label.LABEL_OPTIONAL
-    )
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("t.Example"))

@@ -10,19 +10,42 @@ from models.common.weights.names import (
     CANONICAL,
     CANONICAL_SHAPES,
     HUGGING_FACE_BERT,
+    HUGGING_FACE_NEZHA,
     MODELZOO_BERT,
+    OPTIONAL_GROUPS,
     canonical_shapes,
     groups_in,
 )
 
-TABLES = {"canonical": CANONICAL, "hf": HUGGING_FACE_BERT, "zoo": MODELZOO_BERT}
+TABLES = {"canonical": CANONICAL, "hf": HUGGING_FACE_BERT, "nezha": HUGGING_FACE_NEZHA, "zoo": MODELZOO_BERT}
+# What a family has no name for: Hugging Face no such heads, and NEZHA no positions but relative ones.
+LACKING = {
+    "canonical": (),
+    "hf": ("heads.crf", "heads.lstm", "heads.tagger", "encoder.layers.{i}.attention.relative"),
+    "nezha": (
+        "heads.crf",
+        "heads.lstm",
+        "heads.tagger",
+        "encoder.layers.{i}.attention.relative",
+        "embeddings.position",
+    ),
+    "zoo": ("heads.tagger",),
+}
 
 
-@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
-def test_tables_are_invertible_and_whole(table):
-    assert sorted(canonical for canonical, _ in table.rows) == sorted(CANONICAL_SHAPES)
+@pytest.mark.parametrize("family", TABLES)
+def test_tables_are_invertible_and_whole(family):
+    table = TABLES[family]
+    named = {canonical for canonical, _ in table.rows}
+    lacking = {name for name in CANONICAL_SHAPES if name.startswith(LACKING[family])}
+    assert named == set(CANONICAL_SHAPES) - lacking
     assert len({other for _, other in table.rows}) == len(table.rows)
-    for name in canonical_shapes(EncoderConfig(num_hidden_layers=12), ("pooler", "heads.mlm", "heads.nsp")):
+    tagging = {canonical for canonical, _ in table.for_tagging().rows}
+    if family != "canonical":
+        assert "heads.tagger.bias" in tagging and "heads.classifier.bias" not in tagging
+    kind = "sinusoidal" if family == "nezha" else "none"
+    config = EncoderConfig(num_hidden_layers=12, relative_kind=kind)
+    for name in canonical_shapes(config, ("pooler", "heads.mlm", "heads.nsp")):
         assert table.to_canonical(table.from_canonical(name)) == name
 
 
@@ -68,6 +91,26 @@ def test_groups_and_shapes():
     assert shapes["encoder.layers.1.feed_forward.down.weight"] == (8, 6)
     assert shapes["heads.span.weight"] == (2, 8)
     assert groups_in(["heads.nsp.bias", "pooler.weight", "embeddings.word.weight"]) == ["pooler", "heads.nsp"]
+
+
+def test_positions_of_nezha():
+    fixed, learned = (
+        canonical_shapes(EncoderConfig(vocab_size=11, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
+                                       max_relative_position=16, relative_kind=kind))
+        for kind in ("sinusoidal", "learned")
+    )  # fmt: skip
+    assert len(fixed) == 4 + 2 * 16 and "embeddings.position.weight" not in learned
+    assert learned["encoder.layers.1.attention.relative.weight"] == (33, 4)
+    assert len(learned) == len(fixed) + 2
+
+
+def test_sizes_of_heads_with_classes():
+    config = EncoderConfig(vocab_size=11, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+    shapes = canonical_shapes(config, OPTIONAL_GROUPS, labels=5)
+    assert shapes["heads.classifier.weight"] == shapes["heads.tagger.weight"] == (5, 8)
+    assert shapes["heads.crf.transitions"] == (5, 5) and shapes["heads.crf.end"] == (5,)
+    assert shapes["heads.lstm.backward.weight_input"] == (16, 8)
+    assert shapes["heads.lstm.backward.weight_hidden"] == (16, 4)
 
 
 def test_no_framework_is_imported():

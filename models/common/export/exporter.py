@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mindspore
+import numpy as np
 from mindspore import Tensor, nn
 
 from models.common.encoder_config import EncoderConfig
@@ -21,7 +22,7 @@ from models.common.export.manifest import Manifest
 from models.common.export.mindir import PaddedRows, load_graph, write_mindir
 from models.common.export.verify import verify
 from models.common.files import atomic_write, fsync_directory, read_json, require_file, sha256_of
-from models.common.packing import Samples
+from models.common.packing import PER_TOKEN, Samples
 from models.common.runtime.mindspore_lite_runtime import MindSporeLiteRuntime
 from models.common.runtime.mindspore_runtime import PACKED_INPUTS, MindSporeRuntime
 from models.common.weights.canonical import VOCAB_FILE
@@ -33,16 +34,18 @@ PADDED_INPUTS = ("input_ids", contract.ATTENTION_MASK, "token_type_ids")
 class Export:
     """What to export.
 
-    network: maps the four packed inputs, int32 [R, T], to one float32 [R, T] for each of `outputs`; built plain.
-    task: the manifest's task block. rows R, row_length T. max_samples: most samples a row, None for a graph over
-    padded rows of one sample. precision is float32, as the weights of the network are.
+    network: maps the four packed inputs, int32 [R, T], to `outputs` (name -> per token or sample), in their order;
+    built plain. labels: names of the classes in id order. task: the manifest's task block. rows R, row_length T.
+    max_samples: most samples a row, None for a graph over padded rows of one sample. precision is float32, as the
+    weights of the network are.
     """
 
     network: nn.Cell
     model: str
     config: EncoderConfig
     task: dict[str, Any]
-    outputs: tuple[str, ...]
+    outputs: Mapping[str, str]
+    labels: tuple[str, ...] | None
     format: str  # "mindir" or "mindir_lite"
     rows: int
     row_length: int
@@ -65,7 +68,7 @@ def export(what: Export, target: Path, batches: Mapping[str, Samples] | None) ->
         staging = Path(name)
         manifest = _make(what, staging / target.name)
         if batches is not None:
-            parity = verify(_runtime(what, staging).predict, _reference(what).predict, batches, _reference_name())
+            parity = verify(runtime_of(staging).predict, _reference(what).predict, batches, _reference_name())
             manifest = replace(manifest, parity=parity)
             contract.write_manifest(manifest, staging)
         for file in (target.name, VOCAB_FILE, contract.FILE_NAME):
@@ -93,8 +96,9 @@ def check_target(target: Path) -> None:
 def _make(what: Export, artefact: Path) -> Manifest:
     """Write artefact, vocabulary and a manifest without parity into one folder."""
     names = PACKED_INPUTS if what.max_samples else PADDED_INPUTS
-    network = what.network if what.max_samples else PaddedRows(what.network, what.row_length)
+    network = what.network if what.max_samples else PaddedRows(what.network, what.row_length, what.outputs)
     shape = (what.rows, what.row_length)
+    outputs = _graph_outputs(what, network, len(names))
     version = write_mindir(network, dict.fromkeys(names, shape), artefact, lite=what.format == "mindir_lite")
     vocab = artefact.with_name(VOCAB_FILE)
     with atomic_write(vocab) as temporary:
@@ -111,14 +115,25 @@ def _make(what: Export, artefact: Path) -> Manifest:
             for index, name in enumerate(PADDED_INPUTS)
         ),
         inputs=tuple(contract.GraphInput(name, "int32", shape, name) for name in names),
-        outputs=tuple(contract.GraphOutput(name, "float32", shape, contract.PER_TOKEN) for name in what.outputs),
-        labels=None,
+        outputs=outputs,
+        labels=what.labels,
         tokenizer=contract.Tokenizer(VOCAB_FILE, sha256_of(vocab), what.lower_case),
         source_weights=contract.SourceWeights(what.weights_file.name, sha256_of(what.weights_file)),
         parity=None,
     )
     contract.write_manifest(manifest, artefact.parent)
     return manifest
+
+
+def _graph_outputs(what: Export, network: nn.Cell, inputs: int) -> tuple[contract.GraphOutput, ...]:
+    """Shapes and dtypes as the network gives them."""
+    network.set_train(False)
+    outputs = network(*[Tensor(np.zeros((what.rows, what.row_length), np.int32))] * inputs)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    return tuple(
+        contract.GraphOutput(name, output.asnumpy().dtype.name, output.shape, per)
+        for (name, per), output in zip(what.outputs.items(), outputs, strict=True)
+    )
 
 
 def _producer() -> str:
@@ -134,23 +149,31 @@ def _reference(what: Export) -> MindSporeRuntime:
     return MindSporeRuntime(what.network, what.outputs, what.row_length, what.rows, max_samples=1)
 
 
-def _runtime(what: Export, folder: Path) -> MindSporeRuntime | MindSporeLiteRuntime:
-    """What runs the artefact in `folder`, from its file."""
-    if what.format == "mindir_lite":
+def runtime_of(folder: Path) -> MindSporeRuntime | MindSporeLiteRuntime:
+    """What runs the artefact that was exported into `folder`, from its file."""
+    manifest = contract.read_manifest(folder)
+    if manifest.artefact.format == "mindir_lite":
         return MindSporeLiteRuntime(folder)
-    graph = load_graph(folder / contract.read_manifest(folder).artefact.file)
-    network = graph if what.max_samples else _AsPacked(graph)
-    return MindSporeRuntime(network, what.outputs, what.row_length, what.rows, what.max_samples or 1)
+    graph = load_graph(folder / manifest.artefact.file)
+    outputs = {output.name: output.per for output in manifest.outputs}
+    network = graph if manifest.packing else _AsPacked(graph, outputs)
+    samples = manifest.packing.max_samples_per_row if manifest.packing else 1
+    return MindSporeRuntime(network, outputs, manifest.row_length, manifest.rows, samples)
 
 
 class _AsPacked(nn.Cell):
     """A graph over padded rows, asked with packed rows of one sample each: its mask is their sequence ids."""
 
-    def __init__(self, graph: nn.Cell) -> None:
+    def __init__(self, graph: nn.Cell, outputs: Mapping[str, str]) -> None:
         super().__init__()
-        self.graph = graph
+        self.graph, self.pers = graph, tuple(outputs.values())
 
     def __call__(
         self, input_ids: Tensor, sequence_ids: Tensor, token_type_ids: Tensor, _: Tensor
     ) -> tuple[Tensor, ...]:
-        return self.graph(input_ids, sequence_ids, token_type_ids)
+        outputs = self.graph(input_ids, sequence_ids, token_type_ids)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return tuple(
+            output if per == PER_TOKEN else output.expand_dims(1)
+            for output, per in zip(outputs, self.pers, strict=True)
+        )

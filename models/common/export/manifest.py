@@ -25,12 +25,12 @@ from models.common.encoder_config import EncoderConfig
 from models.common.errors import UserError
 from models.common.export.typed_json import convert
 from models.common.files import read_json, sha256_of, write_json
+from models.common.packing import PER_SAMPLE, PER_TOKEN
 
 MANIFEST_VERSION = 1
 FILE_NAME = "manifest.json"
 FORMATS = ("mindir", "mindir_lite", "onnx")
 DTYPES = ("int32", "int64", "float32", "float16")
-PER_TOKEN, PER_SAMPLE = "token", "sample"
 ATTENTION_MASK = "attention_mask"
 # Made by whoever packs: which sample of the row a token belongs to (0 = padding) and its place inside that sample.
 COMPUTED_SOURCES = ("sequence_ids", "position_ids", ATTENTION_MASK)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import mindspore
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
 from mindspore.train.mind_ir_pb2 import ModelProto
 
 from models.common.errors import UserError
 from models.common.export.mindir_lite import lower
 from models.common.files import atomic_write, require_file
+from models.common.packing import PER_SAMPLE
 
 # MindSpore gives what it exports mode 0400, so a second export into the same place or a clean-up fails.
 FILE_MODE = 0o644
@@ -20,16 +21,25 @@ PROTOBUF_LIMIT = 2**31 - 2**20  # a message ends below 2 GiB; the graph itself t
 
 class PaddedRows(nn.Cell):
     """A network over packed rows, asked as the originals are: one sample a row, int32 [R, T] each of input_ids,
-    attention_mask, token_type_ids."""
+    attention_mask, token_type_ids. An output per sample, [R, 1, ...], loses its axis of samples."""
 
-    def __init__(self, network: nn.Cell, row_length: int) -> None:
+    def __init__(self, network: nn.Cell, row_length: int, outputs: Mapping[str, str]) -> None:
+        """outputs: name -> per token or sample, in the network's order."""
         super().__init__(auto_prefix=False)
         self.network = network
+        self.pers = tuple(outputs.values())
         self.position_ids = Tensor(np.arange(row_length, dtype=np.int32)[None])  # [1, T]
 
     def construct(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> tuple[Tensor, ...]:
         """int32 [R, T] each; a row is one sample, so its mask is its sequence ids."""
-        return self.network(input_ids, attention_mask, token_type_ids, self.position_ids)
+        outputs = self.network(input_ids, attention_mask, token_type_ids, self.position_ids)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        result = ()
+        for output, per in zip(outputs, self.pers, strict=True):
+            if per == PER_SAMPLE:
+                output = ops.reshape(output, (output.shape[0], *output.shape[2:]))
+            result = (*result, output)
+        return result
 
 
 def write_mindir(network: nn.Cell, input_shapes: Mapping[str, tuple[int, ...]], path: Path, lite: bool) -> int:

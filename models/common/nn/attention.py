@@ -8,6 +8,7 @@ from mindspore import dtype as mstype
 from models.common.encoder_config import EncoderConfig
 from models.common.nn.fused import DotProductAttention, ResidualNorm
 from models.common.nn.layers import Dense
+from models.common.nn.relative import relative_positions
 
 # The originals' value. exp() of it is exactly 0 in float32 and float16, it stays finite in float16 (largest 65504)
 # even when a score is added, and a row that may attend to nothing still has a softmax without NaN.
@@ -27,7 +28,8 @@ def attention_mask(sequence_ids: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Cell):
-    """Multi-head self-attention (Vaswani et al. 2017), output projection, dropout, residual, LayerNorm."""
+    """Multi-head self-attention (Vaswani et al. 2017), with NEZHA's relative positions where the config names them;
+    output projection, dropout, residual, LayerNorm."""
 
     def __init__(self, config: EncoderConfig, streams: Iterator[int]) -> None:
         super().__init__()
@@ -37,11 +39,14 @@ class SelfAttention(nn.Cell):
         self.attend = DotProductAttention(
             config.num_attention_heads, config.head_size, config.attention_probs_dropout_prob, next(streams)
         )
+        self.relative = relative_positions(config)
         self.output = Dense(width, width)
         self.norm = ResidualNorm(width, config.layer_norm_eps, config.hidden_dropout_prob, next(streams))
 
     def construct(
         self, hidden: Tensor, sequence_ids: Tensor, mask: Tensor, key: Tensor | None = None
     ) -> Tensor:  # [B*T, H], [B, T], [B, 1, T, T] -> [B*T, H]
-        context = self.attend(self.query(hidden), self.key(hidden), self.value(hidden), sequence_ids, mask, key)
+        query, keys, values = self.query(hidden), self.key(hidden), self.value(hidden)
+        table = None if self.relative is None else self.relative(sequence_ids.shape[1])
+        context = self.attend(query, keys, values, sequence_ids, mask, key, table)
         return self.norm(hidden, self.output(context), key)

@@ -11,6 +11,7 @@ from models.common.nn.attention import SelfAttention, attention_mask
 from models.common.nn.embeddings import Embeddings
 from models.common.nn.fused import ResidualNorm
 from models.common.nn.layers import Dense
+from models.common.nn.precision import compute_dtype, saturate, to_float32
 
 
 class FeedForward(nn.Cell):
@@ -42,22 +43,24 @@ class EncoderLayer(nn.Cell):
 
 
 class Encoder(nn.Cell):
-    """The stack of layers."""
+    """The stack of layers, computed in the config's `compute_type`."""
 
     def __init__(self, config: EncoderConfig, streams: Iterator[int]) -> None:
         super().__init__()
+        self.dtype = compute_dtype(config.compute_type)
         self.layers = nn.CellList([EncoderLayer(config, streams) for _ in range(config.num_hidden_layers)])
 
     def construct(
         self, hidden: Tensor, sequence_ids: Tensor, mask: Tensor, key: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """[B, T, H] -> its input and what each layer gives, all [B, T, H]; what is not used costs nothing."""
+        """[B, T, H] -> its input and what each layer gives, all float32 [B, T, H]; what is not used costs nothing."""
         tokens, width = hidden.shape[1:]
         states = (hidden,)
         hidden = ops.reshape(hidden, (-1, width))  # [B*T, H]: the layers see a matrix, only attention sees rows
+        hidden = saturate(hidden, self.dtype)
         for layer in self.layers:
             hidden = layer(hidden, sequence_ids, mask, key)
-            states = (*states, ops.reshape(hidden, (-1, tokens, width)))
+            states = (*states, to_float32(ops.reshape(hidden, (-1, tokens, width))))
         return states
 
 
@@ -66,6 +69,7 @@ class Backbone(nn.Cell):
 
     Inputs, int32 [B, T]: input_ids; sequence_ids (0 padding, 1.. the sample within the row); token_type_ids;
     position_ids (from 0 in each sample). `key` int32 [2] = (seed, step) turns dropout on; without, the graph has none.
+    `head_stream` is left for the dropout of a head. Raises `UserError` where the device has no such `compute_type`.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -73,6 +77,7 @@ class Backbone(nn.Cell):
         streams = itertools.count()  # each dropout site draws from a stream of its own
         self.embeddings = Embeddings(config, streams)
         self.encoder = Encoder(config, streams)
+        self.head_stream = next(streams)
 
     def hidden_states(
         self,

@@ -11,10 +11,12 @@ from mindspore import dtype as mstype
 from models.common.nn.dropout import Dropout
 from models.common.nn.kernels.operators import Kernels
 from models.common.nn.layers import LayerNorm
+from models.common.nn.precision import saturate, to_float32
+from models.common.nn.relative import from_band, to_band
 
 
 class ResidualNorm(LayerNorm):
-    """LayerNorm(residual + dropout(x)), the end of every block of a post-norm Transformer."""
+    """LayerNorm(residual + dropout(x)), the end of every block of a post-norm Transformer; summed in float32."""
 
     def __init__(self, width: int, epsilon: float, rate: float, stream: int) -> None:
         super().__init__(width, epsilon)
@@ -31,7 +33,8 @@ class ResidualNorm(LayerNorm):
         if self.kernel is not None and x.dtype == mstype.float32:
             drop = self.dropout.kernel_inputs(key)
             return self.kernel(residual, x, self.weight, self.bias, self.epsilon, *drop)[0]
-        return self.layer_norm(residual + self.dropout(x, key), self.weight, self.bias)[0]
+        total = to_float32(residual) + to_float32(self.dropout(x, key))
+        return saturate(self.layer_norm(total, self.weight, self.bias)[0], x.dtype)
 
 
 class DotProductAttention(nn.Cell):
@@ -44,6 +47,7 @@ class DotProductAttention(nn.Cell):
         self.dropout = Dropout(rate, stream)
         self.scores = ops.BatchMatMul(transpose_b=True)
         self.weighted_sum = ops.BatchMatMul()
+        self.table_scores, self.table_sum = ops.MatMul(transpose_b=True), ops.MatMul()
         self.softmax = ops.Softmax(-1)
         self.kernel = None
 
@@ -52,21 +56,43 @@ class DotProductAttention(nn.Cell):
         self.kernel = kernels.attention(self.heads)
 
     def construct(
-        self, query: Tensor, keys: Tensor, values: Tensor, sequence_ids: Tensor, mask: Tensor, key: Tensor | None = None
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        sequence_ids: Tensor,
+        mask: Tensor,
+        key: Tensor | None = None,
+        table: Tensor | None = None,
     ) -> Tensor:
-        """Three float [M, H]; sequence_ids int32 [B, T]; mask float [B, 1, T, T], added to the scores -> [M, H].
+        """Three float [M, H]; sequence_ids int32 [B, T]; mask float32 [B, 1, T, T], added to the scores -> [M, H].
 
         The mask says again what the ids say: tokens attend where ids are equal. The kernel reads the ids, the
         plain form the mask; what is not read is not computed. Equal ids must be neighbours. `key` as in `Dropout`.
+        table: float [2T+1, D], what keys and values gain by distance (`RelativePositions`); the kernel knows none.
         """
-        if self.kernel is not None and query.dtype == mstype.float32:
+        if self.kernel is not None and table is None and query.dtype == mstype.float32:
             return self.kernel(query, keys, values, sequence_ids, *self.dropout.kernel_inputs(key))[0]
         tokens = sequence_ids.shape[1]
         query, keys = self._split(query * self.scale, tokens), self._split(keys, tokens)
-        scores = self.scores(query, keys) + mask  # [B, N, T, T]
-        probabilities = self.dropout(self.softmax(scores), key)
+        scores = to_float32(self.scores(query, keys))  # [B, N, T, T]
+        if table is not None:
+            table = ops.cast(table, query.dtype)
+            scores = scores + to_float32(from_band(self._distance_scores(query, table)))
+        probabilities = self.dropout(self.softmax(scores + mask), key)
+        probabilities = ops.cast(probabilities, query.dtype)
         context = self.weighted_sum(probabilities, self._split(values, tokens))  # [B, N, T, D]
+        if table is not None:
+            context = context + self._distance_context(probabilities, table)
         return ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, self.heads * self.head_size))
+
+    def _distance_scores(self, query: Tensor, table: Tensor) -> Tensor:  # [B, N, T, D], [2T+1, D] -> [B, N, T, 2T+1]
+        flat = self.table_scores(ops.reshape(query, (-1, self.head_size)), table)
+        return ops.reshape(flat, (-1, *query.shape[1:3], table.shape[0]))
+
+    def _distance_context(self, probabilities: Tensor, table: Tensor) -> Tensor:  # [B, N, T, T] -> [B, N, T, D]
+        band = ops.reshape(to_band(probabilities), (-1, table.shape[0]))  # [B * N * T, 2T+1]
+        return ops.reshape(self.table_sum(band, table), (-1, *probabilities.shape[1:3], self.head_size))
 
     def _split(self, x: Tensor, tokens: int) -> Tensor:  # [M, H] -> [B, N, T, D]
         return ops.transpose(ops.reshape(x, (-1, tokens, self.heads, self.head_size)), (0, 2, 1, 3))

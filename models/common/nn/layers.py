@@ -8,13 +8,14 @@ import zlib
 
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
+from mindspore import dtype as mstype
 
 from models.common.encoder_config import EncoderConfig
 from models.common.nn.kernels.operators import Kernels
 
 
 class Dense(nn.Cell):
-    """x @ weight.T + bias on a matrix; weight is [out, in] as in PyTorch, float32."""
+    """x @ weight.T + bias on a matrix, in the type of x; weight is [out, in] as in PyTorch, float32."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -28,7 +29,14 @@ class Dense(nn.Cell):
         self.bias_add = kernels.bias_add()
 
     def construct(self, x: Tensor) -> Tensor:  # [M, in] -> [M, out]
-        return self.bias_add(self.matmul(x, self.weight), self.bias)
+        return self.project(x)
+
+    def project(self, x: Tensor) -> Tensor:
+        """The product and the bias, for subclasses that go on from there."""
+        weight, bias = self.weight, self.bias
+        if x.dtype == mstype.float16:
+            weight, bias = ops.cast(weight, mstype.float16), ops.cast(bias, mstype.float16)
+        return self.bias_add(self.matmul(x, weight), bias)
 
 
 class LayerNorm(nn.Cell):
@@ -61,14 +69,17 @@ def initialise(network: nn.Cell, config: EncoderConfig, seed: int) -> None:
     """Draw every matrix of `network` from a normal of deviation `initializer_range` cut off at two deviations.
 
     That is TensorFlow's truncated_normal, as google-research/bert initialises all matrices, tables included; biases
-    stay 0 and LayerNorm weights 1. Each parameter has a stream of its own, derived from `seed` and its name, so
-    adding a head or leaving one out does not change the others.
+    stay 0 and LayerNorm weights 1. A cell with a method `draw` draws its own parameters. Each parameter has a stream of
+    its own, derived from `seed` and its name, so adding a head or leaving one out does not change the others.
     """
-    for parameter in network.get_parameters():
-        if parameter.ndim == 2:
+    for _, cell in network.cells_and_names():
+        for parameter in cell.get_parameters(expand=False):
             generator = np.random.default_rng([seed, zlib.crc32(parameter.name.encode())])
-            values = _truncated_normal(generator, parameter.shape) * np.float32(config.initializer_range)
-            parameter.set_data(Tensor(values))
+            if hasattr(cell, "draw"):
+                parameter.set_data(Tensor(cell.draw(generator, parameter.shape)))
+            elif parameter.ndim == 2:
+                values = _truncated_normal(generator, parameter.shape) * np.float32(config.initializer_range)
+                parameter.set_data(Tensor(values))
 
 
 def _truncated_normal(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

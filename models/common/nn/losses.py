@@ -1,6 +1,6 @@
 """Losses over packed rows, computed in float32.
 
-Shapes: R rows, T tokens a row, S the most samples a row may hold.
+Shapes: R rows, T tokens a row, S the most samples a row may hold, C classes, L labels of a token.
 """
 
 from mindspore import Tensor, ops
@@ -31,6 +31,46 @@ def packed_span_loss(
     both = _cross_entropy(start_logits, own, start_positions) + _cross_entropy(end_logits, own, end_positions)
     count = ops.maximum(ops.sum(sample_weights), 1.0)
     return ops.sum(both * sample_weights) / (2.0 * count)
+
+
+def classification_loss(logits: Tensor, labels: Tensor, sample_weights: Tensor) -> Tensor:
+    """Mean cross-entropy over the samples; a float32 scalar.
+
+    Logits float [R, S, C], labels int32 [R, S]; `sample_weights` float32 [R, S], 1 where a sample exists, else 0. A
+    batch without any sample has loss 0.
+    """
+    return _mean(_class_cross_entropy(logits, labels), sample_weights)
+
+
+def regression_loss(values: Tensor, labels: Tensor, sample_weights: Tensor) -> Tensor:
+    """Mean squared error over the samples; a float32 scalar. Values float [R, S, 1], labels float32 [R, S]; the rest
+    as in `classification_loss`."""
+    errors = ops.cast(ops.squeeze(values, -1), mstype.float32) - labels
+    return _mean(errors * errors, sample_weights)
+
+
+def tagging_loss(logits: Tensor, labels: Tensor, sequence_ids: Tensor) -> Tensor:
+    """Mean cross-entropy over all tokens of all samples; a float32 scalar.
+
+    Logits float [R, T, L]; labels int32 [R, T], anything at padding; `sequence_ids` int32 [R, T], 0 padding. A batch of
+    padding has loss 0.
+    """
+    padding = ops.cast(ops.equal(sequence_ids, 0), mstype.int32)
+    losses = _class_cross_entropy(logits, labels * (1 - padding))
+    return _mean(losses, ops.cast(1 - padding, mstype.float32))
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    return ops.sum(values * weights) / ops.maximum(ops.sum(weights), 1.0)
+
+
+def _class_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """[..., C], [...] -> -log softmax at `labels`, [...]."""
+    logits = ops.cast(logits, mstype.float32)
+    largest = ops.stop_gradient(ops.amax(logits, -1, True))
+    log_sum = ops.log(ops.sum(ops.exp(logits - largest), -1, True)) + largest
+    chosen = ops.gather_elements(logits, logits.ndim - 1, ops.expand_dims(labels, -1))
+    return ops.squeeze(log_sum - chosen, -1)
 
 
 def _cross_entropy(logits: Tensor, own: Tensor, positions: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 
 from models.common.errors import UserError
 from models.common.export.manifest import read_manifest
-from models.common.packing import Samples
+from models.common.packing import PER_TOKEN, Samples
 from models.common.runtime.offline import read_results, write_samples
 
 BUILD_SCRIPT = Path(__file__).resolve().parents[3] / "ascend310_infer" / "build.sh"
@@ -37,7 +37,7 @@ class MindSporeLiteRuntime:
         self.program = program or build_program()
 
     def predict(self, samples: Samples) -> dict[str, list[np.ndarray]]:
-        """Every sample's outputs: name -> N arrays [length of the sample]."""
+        """Every sample's outputs: name -> N arrays, [length of the sample, ...] per token, [...] per sample."""
         manifest = read_manifest(self.folder)
         lengths = np.diff(samples.starts)
         with tempfile.TemporaryDirectory() as scratch:
@@ -52,5 +52,9 @@ class MindSporeLiteRuntime:
                 raise UserError(f"MindSpore Lite could not run {self.folder}: {message}")
             results = read_results(manifest, Path(scratch) / RESULTS, len(lengths))
         return {
-            name: [row[:length] for row, length in zip(rows, lengths, strict=True)] for name, rows in results.items()
+            output.name: [
+                values[:length] if output.per == PER_TOKEN else values
+                for values, length in zip(results[output.name], lengths, strict=True)
+            ]
+            for output in manifest.outputs
         }

@@ -1,12 +1,12 @@
 """Running a network over a whole feature set in MindSpore, packed."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from mindspore import Tensor, nn
 
-from models.common.packing import PackedBatch, Samples, pack, plan_rows, unpack_tokens
+from models.common.packing import PackedBatch, Samples, pack, plan_rows, unpack
 from models.common.progress import track
 
 PACKED_INPUTS = ("input_ids", "sequence_ids", "token_type_ids", "position_ids")
@@ -15,15 +15,17 @@ PACKED_INPUTS = ("input_ids", "sequence_ids", "token_type_ids", "position_ids")
 class MindSporeRuntime:
     """Feature set -> logits. Batches have one shape [rows, row_length], so one graph is compiled."""
 
-    def __init__(self, network: nn.Cell, outputs: Sequence[str], row_length: int, rows: int, max_samples: int) -> None:
-        """network: maps the four packed inputs to a tuple of outputs per token, named by `outputs`."""
+    def __init__(
+        self, network: nn.Cell, outputs: Mapping[str, str], row_length: int, rows: int, max_samples: int
+    ) -> None:
+        """network: maps the four packed inputs to as many outputs as `outputs` names (name -> per token or sample)."""
         self.network, self.outputs = network, outputs
         self.row_length, self.rows, self.max_samples = row_length, rows, max_samples
         self.seconds = 0.0
         self._compiled = False
 
     def predict(self, samples: Samples, order: np.ndarray | None = None) -> dict[str, list[np.ndarray]]:
-        """Every sample's outputs: name -> N arrays [length of the sample].
+        """Every sample's outputs: name -> N arrays, [length of the sample, ...] per token, [...] per sample.
 
         order: in which samples are packed (None: longest first); it changes no result beyond rounding. Afterwards
         `seconds` is what it took, without the compilation, for which the first call computes its first batch twice.
@@ -39,12 +41,12 @@ class MindSporeRuntime:
         for first in track(range(0, len(plan), self.rows), "evaluate", -(-len(plan) // self.rows), "batch"):
             batch = pack(samples, plan[first : first + self.rows], self.row_length, self.rows)
             outputs = self._run(batch)
-            for name, output in zip(self.outputs, outputs, strict=True):
-                for sample, values in unpack_tokens(batch, output, lengths):
+            for (name, per), output in zip(self.outputs.items(), outputs, strict=True):
+                for sample, values in unpack(batch, output, lengths, per):
                     results[name][sample] = values
         self.seconds = time.perf_counter() - began
         return results
 
     def _run(self, batch: PackedBatch) -> list[np.ndarray]:
         outputs = self.network(*(Tensor(batch.arrays[name]) for name in PACKED_INPUTS))
-        return [output.asnumpy() for output in outputs]
+        return [output.asnumpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]

@@ -1,7 +1,7 @@
 """The folders between preprocess, the C++ program and postprocess (the originals' layout). Needs no framework.
 
     <data>/00_data/<task>_bs1_<index>.bin, 01_data/...     one file per sample and input, int32, padded with 0
-    <results>/<task>_bs1_<index>_<k>.bin                   output k in the manifest's order, float32
+    <results>/<task>_bs1_<index>_<k>.bin                   output k in the manifest's order, of its dtype
 
 Shapes: N samples, T tokens of a padded sample. All values are little-endian.
 """
@@ -18,6 +18,7 @@ from models.common.errors import UserError
 from models.common.export.manifest import PER_TOKEN, GraphOutput, Manifest, check_samples
 from models.common.progress import Progress
 
+LABELS = "labels.txt"  # what the program writes for people
 CHUNK_SAMPLES = 512  # bounds the memory of the padded arrays
 
 
@@ -66,7 +67,7 @@ def write_samples(manifest: Manifest, samples: PaddedSamples, folder: Path | str
 
 
 def read_results(manifest: Manifest, folder: Path | str, count: int) -> dict[str, np.ndarray]:
-    """Read what the C++ program wrote: output name -> float32 [N, T, ...] (per sample: [N, ...]).
+    """Read what the C++ program wrote: output name -> [N, T, ...] (per sample: [N, ...]) of its dtype.
 
     Raises `UserError` unless exactly the results of `count` samples are there, each of the manifest's size.
     """
@@ -74,7 +75,7 @@ def read_results(manifest: Manifest, folder: Path | str, count: int) -> dict[str
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; run the inference first")
     wanted = {f"{task}_bs1_{index}_{k}.bin" for index in range(count) for k in range(len(manifest.outputs))}
-    found = {path.name for path in folder.iterdir()}
+    found = {path.name for path in folder.iterdir()} - {LABELS}
     if found != wanted:
         examples = sorted(found ^ wanted)[:3]
         raise UserError(
@@ -82,7 +83,7 @@ def read_results(manifest: Manifest, folder: Path | str, count: int) -> dict[str
             f"outputs), for example {', '.join(examples)}; run preprocess and inference again on the same data"
         )
     return {
-        output.name: np.stack([_read(folder / f"{task}_bs1_{i}_{k}.bin", shape) for i in range(count)])
+        output.name: np.stack([_read(folder / f"{task}_bs1_{i}_{k}.bin", output.dtype, shape) for i in range(count)])
         for k, output in enumerate(manifest.outputs)
         for shape in [_sample_shape(manifest, output)]
     }
@@ -94,10 +95,10 @@ def _sample_shape(manifest: Manifest, output: GraphOutput) -> tuple[int, ...]:
     return output.shape[2:] if manifest.packing else output.shape[1:]
 
 
-def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    values = np.fromfile(path, "<f4")
+def _read(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    values = np.fromfile(path, np.dtype(dtype).newbyteorder("<"))
     if values.nbytes != path.stat().st_size or values.size != int(np.prod(shape)):
-        raise UserError(f"{path}: has {path.stat().st_size} bytes, float32 {list(shape)} expected; run inference again")
+        raise UserError(f"{path}: has {path.stat().st_size} bytes, {dtype} {list(shape)} expected; run inference again")
     return values.reshape(shape)
 
 

@@ -18,8 +18,10 @@ import numpy as np
 from models.common.errors import UserError
 from models.common.files import write_json
 from models.common.metrics import squad
-from models.common.packing import PackedBatch, Samples
+from models.common.packing import PER_TOKEN, PackedBatch, Samples
 
+# What a question-answering network gives, in its order.
+OUTPUTS = {"start_logits": PER_TOKEN, "end_logits": PER_TOKEN}
 # google-research/bert run_squad.py and transformers' utils_qa.py have the same defaults.
 DEFAULT_N_BEST_SIZE = 20
 DEFAULT_MAX_ANSWER_LENGTH = 30

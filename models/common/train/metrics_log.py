@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def plot_curves(metrics_path: Path, picture: Path, title: str) -> None:
-    """Draw the loss of every step, smoothed, the learning rate, and the evaluations, as a PNG."""
+def plot_curves(metrics_path: Path, picture: Path, title: str, scores: Sequence[str]) -> None:
+    """Draw the loss of every step, smoothed, the learning rate, and `scores` of the evaluations, as a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -77,11 +77,10 @@ def plot_curves(metrics_path: Path, picture: Path, title: str) -> None:
     top.grid(alpha=0.3)
     if evaluations:
         right = top.twinx()
-        for name, colour in (("f1", "tab:orange"), ("exact_match", "tab:green")):
-            values = [entry[name] for entry in evaluations]
+        for name, colour in zip(scores, ("tab:orange", "tab:green", "tab:red", "tab:purple"), strict=False):
+            values = [math.nan if entry[name] is None else entry[name] for entry in evaluations]
             right.plot([entry["step"] for entry in evaluations], values, "o-", color=colour, label=name)
-        right.set_ylabel("per cent")
-        right.set_ylim(0, 100)
+        right.set_ylabel("score")
         right.legend(loc="center right")
     top.legend(loc="upper right")
     bottom.plot(x, [entry["learning_rate"] for entry in steps], color="tab:gray")

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from models.common.errors import UserError
 from models.common.files import atomic_write, read_json, require_file, write_json
 from models.common.weights.arrays import not_floating, raw_bytes
 from models.common.weights.matching import LoadReport, match, shorten
-from models.common.weights.names import canonical_shapes, groups_in
+from models.common.weights.names import shapes_of
 from models.common.weights.safetensors_file import info_metadata, write_safetensors
 
 MODEL_FILE = "model.safetensors"
@@ -28,7 +28,11 @@ REQUIRED_SETTINGS = (
 
 # transformers settings that change the network and that only one value is built for. RoBERTa, for one, has BERT's
 # tensors and counts positions from 2.
-ONLY_SETTINGS = {"model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False}
+ONLY_SETTINGS = {
+    "model_type": ("bert", "nezha"),
+    "position_embedding_type": ("absolute",),
+    "is_decoder": (False,),
+}
 
 
 def save_canonical(
@@ -37,17 +41,25 @@ def save_canonical(
     tensors: Mapping[str, np.ndarray],
     vocab: Path | str | None = None,
     info: Mapping[str, Any] | None = None,
+    labels: Sequence[str] | None = None,
 ) -> None:
-    """Write a canonical folder: each file atomically, the weights last. `info` (JSON-ready) goes into the header."""
+    """Write a canonical folder: each file atomically, the weights last. `info` (JSON-ready) goes into the header;
+    `labels` are the names of the classes in id order."""
     folder = Path(folder)
     check_canonical(config, tensors, source="weights to save")
-    save_companions(folder, config.to_dict(), vocab)
+    save_companions(folder, config.to_dict(), vocab, labels)
     write_safetensors(folder / MODEL_FILE, tensors, info_metadata(info or {}))
 
 
-def save_companions(folder: Path, settings: Mapping[str, Any], vocab: Path | str | None) -> None:
-    """Write config.json, and vocab.txt if known, as they lie beside a model file of any format."""
-    write_json(folder / CONFIG_FILE, dict(settings))
+def save_companions(
+    folder: Path, settings: Mapping[str, Any], vocab: Path | str | None, labels: Sequence[str] | None = None
+) -> None:
+    """Write config.json, and vocab.txt if known, as they lie beside a model file of any format.
+
+    `labels` go into config.json as transformers spells them.
+    """
+    named = {} if labels is None else {"id2label": {str(index): name for index, name in enumerate(labels)}}
+    write_json(folder / CONFIG_FILE, {**settings, **named})
     target = folder / VOCAB_FILE
     if vocab is not None and Path(vocab).resolve() != target.resolve():
         with atomic_write(target) as temporary:
@@ -64,9 +76,9 @@ def load_config(path: Path | str, defaults: Mapping[str, Any] | None = None) -> 
         raise UserError(f"{path}: expected a JSON object of settings")
     values = {**(defaults or {}), **values}
     problems = [
-        f"{name} is {values[name]!r}, not {wanted!r}: not a network this suite has"
-        for name, wanted in ONLY_SETTINGS.items()
-        if values.get(name) not in (wanted, None)
+        f"{name} is {values[name]!r}, not {' or '.join(map(repr, known))}: not a network this suite has"
+        for name, known in ONLY_SETTINGS.items()
+        if values.get(name) not in (*known, None)
     ]
     missing = [name for name in REQUIRED_SETTINGS if name not in values]
     if missing:
@@ -76,11 +88,22 @@ def load_config(path: Path | str, defaults: Mapping[str, Any] | None = None) -> 
     return EncoderConfig.from_dict(values, source=str(path))
 
 
+def load_labels(path: Path | str) -> tuple[str, ...] | None:
+    """Names of the classes in id order from a config.json (`id2label`); None where it has none."""
+    named = read_json(path).get("id2label")
+    if named is None:
+        return None
+    ids = [str(index) for index in range(len(named))] if isinstance(named, dict) else []
+    if not ids or sorted(named) != sorted(ids) or not all(isinstance(name, str) for name in named.values()):
+        raise UserError(f"{path}: id2label must name every class from 0 on, got {named!r:.100}")
+    return tuple(named[index] for index in ids)
+
+
 def check_canonical(config: EncoderConfig, tensors: Mapping[str, np.ndarray], source: str) -> LoadReport:
     """Raise a `UserError` unless `tensors` are the whole encoder of `config` and whole optional groups, as floats."""
     if others := not_floating(tensors):
         raise UserError(f"{source}: no floating-point weights: {', '.join(shorten(others))}")
-    return match(canonical_shapes(config, groups_in(tensors)), tensors, source=source)
+    return match(shapes_of(config, tensors), tensors, source=source)
 
 
 def tensors_sha256(tensors: Mapping[str, np.ndarray]) -> str:

@@ -10,7 +10,13 @@ import numpy as np
 from models.common.errors import UserError
 from models.common.files import read_json, require_file
 from models.common.weights.mindspore_ckpt import looks_like_ckpt, read_ckpt
-from models.common.weights.names import CANONICAL, HUGGING_FACE_BERT, MODELZOO_BERT, NameTable
+from models.common.weights.names import (
+    CANONICAL,
+    HUGGING_FACE_BERT,
+    HUGGING_FACE_NEZHA,
+    MODELZOO_BERT,
+    NameTable,
+)
 from models.common.weights.safetensors_file import read_safetensors
 from models.common.weights.torch_bin import ZIP_MAGIC, is_legacy, read_torch
 
@@ -21,13 +27,14 @@ CKPT_FILE = "model.ckpt"
 class Format:
     """One kind of weights on disk.
 
+    tables: the spellings of its names; the first that names the word table is that of a file.
     files: names (or patterns) looked for in a folder, in this order.
     container: the only kind of file it lies in, where its names alone do not tell it from another format.
     unsaid: settings that the family's config.json may leave out, with the value they then have.
     """
 
     name: str
-    table: NameTable
+    tables: tuple[NameTable, ...]
     files: tuple[str, ...]
     container: str | None = None
     unsaid: dict[str, Any] = field(default_factory=dict)
@@ -37,15 +44,18 @@ _TRANSFORMERS_FILES = (
     "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
 )  # fmt: skip
 
+# What a family's config.json may leave out: transformers BertConfig's defaults, which its oldest files relied on, and
+# nn.LayerNorm's epsilon and nn.GELU's form in the MindSpore releases the ModelZoo ran on; its scripts set none.
+_TRANSFORMERS_DEFAULTS = {"hidden_act": "gelu", "layer_norm_eps": 1e-12}
+_MODELZOO_DEFAULTS = {"hidden_act": "gelu_new", "layer_norm_eps": 1e-7}
+
 FORMATS = {
     known.name: known
     for known in (
-        Format("canonical", CANONICAL, ("model.safetensors",), container="safetensors"),
-        # transformers BertConfig: these are its defaults, which its oldest config.json files relied on.
-        Format("hf", HUGGING_FACE_BERT, _TRANSFORMERS_FILES, unsaid={"hidden_act": "gelu", "layer_norm_eps": 1e-12}),
-        Format("mindspore", CANONICAL, ("*.ckpt",), container="ckpt"),
-        # nn.LayerNorm's epsilon and nn.GELU's form in the MindSpore releases the ModelZoo ran on; its scripts set none.
-        Format("mindspore-zoo", MODELZOO_BERT, ("*.ckpt",), unsaid={"hidden_act": "gelu_new", "layer_norm_eps": 1e-7}),
+        Format("canonical", (CANONICAL,), ("model.safetensors",), container="safetensors"),
+        Format("hf", (HUGGING_FACE_BERT, HUGGING_FACE_NEZHA), _TRANSFORMERS_FILES, unsaid=_TRANSFORMERS_DEFAULTS),
+        Format("mindspore", (CANONICAL,), ("*.ckpt",), container="ckpt"),
+        Format("mindspore-zoo", (MODELZOO_BERT,), ("*.ckpt",), unsaid=_MODELZOO_DEFAULTS),
     )
 }
 
@@ -97,16 +107,17 @@ def container_of(path: Path) -> str:
     )
 
 
-def recognise(path: Path, tensors: Mapping[str, np.ndarray]) -> Format:
-    """The format of the tensors read from `path`, told by what the position table is called and by the container."""
+def recognise(path: Path, tensors: Mapping[str, np.ndarray]) -> tuple[Format, NameTable]:
+    """The format of the tensors read from `path`, told by what the word table is called and by the container."""
     for known in FORMATS.values():
         if known.container and (path.name.endswith(".index.json") or container_of(path) != known.container):
             continue
-        if any(known.table.to_canonical(name) == "embeddings.position.weight" for name in tensors):
-            return known
+        for table in known.tables:
+            if any(table.to_canonical(name) == "embeddings.word.weight" for name in tensors):
+                return known, table
     shown = ", ".join(sorted(tensors)[:5])
     raise UserError(
-        f"{path}: no BERT weights of a known kind ({', '.join(FORMATS)}): no position table among its {len(tensors)} "
+        f"{path}: no BERT weights of a known kind ({', '.join(FORMATS)}): no word table among its {len(tensors)} "
         f"tensors ({shown}, ...)"
     )
 

@@ -1,12 +1,14 @@
 """Canonical parameter names and one invertible table per other naming family; no framework, no file access.
 
-Legend: V vocabulary, H hidden, P positions, S token types (segments), F feed-forward. `{i}` is the layer number.
+Legend: V vocabulary, H hidden, P positions, S token types (segments), F feed-forward, D width of an attention head,
+K relative distances, C classes or tags, E hidden of the LSTM in one direction. `{i}` is the layer number.
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from models.common.encoder_config import EncoderConfig
 
@@ -41,6 +43,7 @@ CANONICAL_SHAPES: dict[str, tuple[str | int, ...]] = {
     "encoder.layers.{i}.attention.output.bias": ("H",),
     "encoder.layers.{i}.attention.norm.weight": ("H",),
     "encoder.layers.{i}.attention.norm.bias": ("H",),
+    "encoder.layers.{i}.attention.relative.weight": ("K", "D"),
     "encoder.layers.{i}.feed_forward.up.weight": ("F", "H"),
     "encoder.layers.{i}.feed_forward.up.bias": ("F",),
     "encoder.layers.{i}.feed_forward.down.weight": ("H", "F"),
@@ -58,21 +61,62 @@ CANONICAL_SHAPES: dict[str, tuple[str | int, ...]] = {
     "heads.mlm.bias": ("V",),
     "heads.nsp.weight": (2, "H"),
     "heads.nsp.bias": (2,),
+    "heads.classifier.weight": ("C", "H"),
+    "heads.classifier.bias": ("C",),
+    "heads.tagger.weight": ("C", "H"),
+    "heads.tagger.bias": ("C",),
+    "heads.crf.transitions": ("C", "C"),
+    "heads.crf.start": ("C",),
+    "heads.crf.end": ("C",),
+    "heads.lstm.forward.weight_input": ("4E", "H"),
+    "heads.lstm.forward.weight_hidden": ("4E", "E"),
+    "heads.lstm.forward.bias": ("4E",),
+    "heads.lstm.backward.weight_input": ("4E", "H"),
+    "heads.lstm.backward.weight_hidden": ("4E", "E"),
+    "heads.lstm.backward.bias": ("4E",),
 }
 
-OPTIONAL_GROUPS = ("pooler", "heads.span", "heads.mlm", "heads.nsp")  # there as a whole or not at all
+# There as a whole or not at all.
+OPTIONAL_GROUPS = (
+    "pooler", "heads.span", "heads.mlm", "heads.nsp", "heads.classifier", "heads.tagger", "heads.crf", "heads.lstm",
+)  # fmt: skip
+# Every encoder has the first, unless it has relative positions: the old ModelZoo's then has both, and does not use it.
+POSITIONS = "embeddings.position"
+RELATIVE = "encoder.layers.{i}.attention.relative"
+CLASSIFIER, TAGGER = "heads.classifier", "heads.tagger"
 
 
-def canonical_shapes(config: EncoderConfig, groups: Iterable[str] = ()) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor of an encoder of this config, with the optional groups named."""
+def label_count(tensors: Mapping[str, Any]) -> int:
+    """How many classes or tags the heads of canonical tensors have; 2 without such a head."""
+    found = (tensors[f"{head}.weight"].shape[0] for head in (CLASSIFIER, TAGGER) if f"{head}.weight" in tensors)
+    return next(found, 2)
+
+
+def shapes_of(config: EncoderConfig, tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of what `tensors` must be: the encoder of `config` and, whole, each group that they begin."""
+    begun = {group_of(name) for name in tensors} - {None}
+    return canonical_shapes(config, begun, label_count(tensors))
+
+
+def canonical_shapes(config: EncoderConfig, groups: Iterable[str] = (), labels: int = 2) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor of an encoder of this config, with the optional groups named.
+
+    `labels`: classes or tags of the heads that have any.
+    """
+    half = config.hidden_size // 2
     sizes = {
         "V": config.vocab_size,
         "H": config.hidden_size,
         "P": config.max_position_embeddings,
         "S": config.type_vocab_size,
         "F": config.intermediate_size,
+        "D": config.head_size,
+        "K": 2 * config.max_relative_position + 1,
+        "C": labels,
+        "E": half,
+        "4E": 4 * half,
     }
-    wanted_groups, shapes = set(groups), {}
+    wanted_groups, shapes = {*groups, *_always(config)}, {}
     for pattern, symbols in CANONICAL_SHAPES.items():
         group = group_of(pattern)
         if group is not None and group not in wanted_groups:
@@ -83,9 +127,22 @@ def canonical_shapes(config: EncoderConfig, groups: Iterable[str] = ()) -> dict[
     return shapes
 
 
+def _always(config: EncoderConfig) -> set[str]:
+    """The groups that belong to an encoder of this config."""
+    kinds = {"none": {POSITIONS}, "learned": {RELATIVE}}
+    return kinds.get(config.relative_kind, set())
+
+
+def idle_tensors(config: EncoderConfig) -> tuple[str, ...]:
+    """Patterns of encoder tensors that a network of this config does without: the old ModelZoo's NEZHA has a position
+    table beside its relative positions, and never adds it."""
+    return () if config.relative_kind == "none" else (f"{POSITIONS}.*",)
+
+
 def group_of(name: str) -> str | None:
-    """The optional group a canonical name belongs to, or None for the encoder."""
-    return next((group for group in OPTIONAL_GROUPS if name.startswith(f"{group}.")), None)
+    """The optional group, or the kind of positions, a canonical name belongs to; None for what every encoder has."""
+    name = _LAYER.sub("{i}", name)
+    return next((group for group in (*OPTIONAL_GROUPS, POSITIONS, RELATIVE) if name.startswith(f"{group}.")), None)
 
 
 def groups_in(names: Iterable[str]) -> list[str]:
@@ -130,6 +187,11 @@ class NameTable:
             if _look_up(self._canonical_of, full) or full in self.copies or full in self.counting:
                 return full
         return name
+
+    def for_tagging(self) -> "NameTable":
+        """The table of a tagger, where the family's classifiers and taggers call their last layer alike."""
+        rows = [(name.replace(f"{CLASSIFIER}.", f"{TAGGER}."), other) for name, other in self.rows]
+        return replace(self, rows=tuple(rows))
 
     @cached_property
     def _canonical_of(self) -> dict[str, str]:
@@ -187,6 +249,7 @@ HUGGING_FACE_BERT = NameTable(
         *_dense("heads.mlm.norm", "cls.predictions.transform.LayerNorm"),
         ("heads.mlm.bias", "cls.predictions.bias"),
         *_dense("heads.nsp", "cls.seq_relationship"),
+        *_dense(CLASSIFIER, "classifier"),
     ),
     optional_prefixes=("bert.",),  # BertModel saved bare
     old_spellings=((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias")),
@@ -195,6 +258,18 @@ HUGGING_FACE_BERT = NameTable(
         "cls.predictions.decoder.bias": "heads.mlm.bias",
     },
     counting=("bert.embeddings.position_ids",),
+)
+
+# transformers Nezha*Model; Huawei's own PyTorch files have BERT's names, without the position table.
+HUGGING_FACE_NEZHA = NameTable(
+    rows=tuple(
+        (name, other.replace("bert.", "nezha.", 1) if other.startswith("bert.") else other)
+        for name, other in HUGGING_FACE_BERT.rows
+        if not name.startswith(f"{POSITIONS}.")
+    ),
+    optional_prefixes=("nezha.",),
+    copies=HUGGING_FACE_BERT.copies,
+    training_state={"*.relative_positions_encoding.positions_encoding": "the fixed table of relative positions"},
 )
 
 # mindspore-ai/models official/nlp/Bert: BertNetworkWithLoss (pretraining) and BertSquad (fine-tuning).
@@ -220,6 +295,10 @@ MODELZOO_BERT = NameTable(
         *_norm("heads.mlm.norm", "bert.cls1.layernorm"),
         ("heads.mlm.bias", "bert.cls1.output_bias"),
         *_dense("heads.nsp", "bert.cls2.dense"),
+        *_dense(CLASSIFIER, "bert.dense_1"),
+        (f"{RELATIVE}.weight",
+         f"{_ZOO_LAYER}.attention.attention._generate_relative_positions_embeddings.embeddings_table"),
+        *((name, name) for name in CANONICAL_SHAPES if name.startswith(("heads.crf.", "heads.lstm."))),  # zoo_heads.py
     ),
     optional_prefixes=("bert.", "bert.bert."),  # the encoder or the model saved without its wrappers
     old_spellings=(  # releases before 1.2 (their ms2tf table)

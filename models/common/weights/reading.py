@@ -9,11 +9,20 @@ import numpy as np
 
 from models.common.encoder_config import EncoderConfig
 from models.common.errors import UserError
+from models.common.files import read_json
 from models.common.weights.arrays import not_floating, same_bits
-from models.common.weights.canonical import CONFIG_FILE, VOCAB_FILE, load_config
+from models.common.weights.canonical import CONFIG_FILE, VOCAB_FILE, load_config, load_labels
 from models.common.weights.formats import FORMATS, Format, locate, read_tensors, recognise
 from models.common.weights.matching import LoadReport, describe, match, matches, shorten
-from models.common.weights.names import NameTable, canonical_shapes, groups_in
+from models.common.weights.names import (
+    CLASSIFIER,
+    TAGGER,
+    NameTable,
+    groups_in,
+    label_count,
+    shapes_of,
+)
+from models.common.weights.zoo_heads import TRANSITIONS, from_zoo
 
 # Heads of the networks the ModelZoo ships, by hidden size (its pretrain_config.yaml: base, nezha, large). No tensor's
 # shape tells the number of heads, so another size needs a config.
@@ -31,6 +40,7 @@ class Checkpoint:
     vocab: Path | None
     report: LoadReport
     notes: list[str]
+    labels: tuple[str, ...] | None = None  # names of the classes or tags, where the config.json has them
 
     def summary(self) -> str:
         """What was read and how it was understood, for the user to check."""
@@ -52,27 +62,62 @@ def read_checkpoint(
     expected: str | None = None,
     config_file: Path | str | None = None,
     allow_unused: Sequence[str] = (),
+    head: str | None = None,
 ) -> Checkpoint:
     """Read weights of any format of `FORMATS` from a file or folder; `expected` names the format that it must be.
 
     The config is `config_file`, else the config.json beside the weights; a ModelZoo checkpoint has none, its sizes
-    then come from the tensors. Tensors that no table row names must fit a pattern of `allow_unused`.
+    then come from the tensors. Tensors that no table row names must fit a pattern of `allow_unused`. `head`: what the
+    last layer is, "classifier" or "tagger", where a family calls both alike; None looks for signs of either.
     """
     file = locate(path, FORMATS[expected].files if expected else None)
     held = read_tensors(file)
-    found = recognise(file, held)
+    found, table = recognise(file, held)
     if expected and found.name != expected:
         raise UserError(f"{file}: these are {found.name} weights, not {expected}; use --from {found.name}")
-    tensors, unused = to_canonical(held, found.table, allow_unused, str(file))
-    config, notes = _find_config(file, config_file, found, tensors)
-    _check_complete(tensors, config, found.table, str(file))
+    settings_file = Path(config_file) if config_file is not None else file.parent / CONFIG_FILE
+    if _is_tagger(held, table, head, settings_file, str(file)):
+        table = table.for_tagging()
+    renamed, notes = from_zoo(held, str(file)) if found.name == "mindspore-zoo" else (held, [])
+    tensors, unused = to_canonical(renamed, table, allow_unused, str(file))
+    config, more = _find_config(file, config_file, found, tensors)
+    _check_complete(tensors, config, table, str(file))
     vocab = file.parent / VOCAB_FILE
     if "pooler" not in groups_in(tensors):
-        notes.append("the source has no pooler")
-    used = [name for name in held if name not in unused]
+        more.append("the source has no pooler")
+    labels = load_labels(settings_file) if settings_file.is_file() else None
+    if labels is not None and len(labels) != label_count(tensors):
+        labels = None  # transformers writes two invented ones for a model without a head
+    report = LoadReport([name for name in held if name not in unused], unused)
     return Checkpoint(
-        found.name, file, config, tensors, vocab if vocab.is_file() else None, LoadReport(used, unused), notes
+        found.name, file, config, tensors, vocab if vocab.is_file() else None, report, notes + more, labels
     )
+
+
+def _is_tagger(
+    held: Mapping[str, np.ndarray], table: NameTable, head: str | None, settings_file: Path, source: str
+) -> bool:
+    """Whether the last layer of a family that calls all of them alike labels tokens, and not whole texts.
+
+    The signs: `head`, transitions between tags, the class in transformers' config.json, a pooler, which transformers
+    gives classifiers only. The ModelZoo gives it to all, so its weights need `head`.
+    """
+    names = {table.to_canonical(name) for name in held}
+    if f"{CLASSIFIER}.weight" not in names or table.from_canonical(f"{TAGGER}.weight") is not None:
+        return False
+    if head is not None:
+        return head == "tagger"
+    if TRANSITIONS in held:
+        return True
+    known = read_json(settings_file) if settings_file.is_file() else {}
+    for architecture in known.get("architectures") or () if isinstance(known, dict) else ():
+        if "TokenClassification" in str(architecture) or "SequenceClassification" in str(architecture):
+            return "Token" in str(architecture)
+    if "pooler.weight" not in names:
+        return True
+    if table.from_canonical(f"{CLASSIFIER}.weight") == "classifier.weight":
+        return False
+    raise UserError(f"{source}: is its last layer for texts or for tokens? say --head classifier or --head tagger")
 
 
 def to_canonical(
@@ -121,16 +166,15 @@ def to_canonical(
 
 def _missing(tensors: Mapping[str, np.ndarray], table: NameTable) -> list[str]:
     """Names, as the family spells them, without which an encoder of the layers seen is not whole."""
-    layers = _layer_count(tensors)
-    names = canonical_shapes(EncoderConfig(num_hidden_layers=max(layers, 1)), groups_in(tensors))
+    kind = "learned" if any(".relative." in name for name in tensors) else "none"
+    config = EncoderConfig(num_hidden_layers=max(_layer_count(tensors), 1), relative_kind=kind)
+    names = shapes_of(config, tensors)
     return [str(table.from_canonical(name)) for name in names if name not in tensors]
 
 
 def _check_complete(tensors: Mapping[str, np.ndarray], config: EncoderConfig, table: NameTable, source: str) -> None:
     """Shapes and completeness, in the names of the source so that the user finds them in it."""
-    wanted = {
-        str(table.from_canonical(name)): shape for name, shape in canonical_shapes(config, groups_in(tensors)).items()
-    }
+    wanted = {str(table.from_canonical(name)): shape for name, shape in shapes_of(config, tensors).items()}
     given = {str(table.from_canonical(name)): tensor for name, tensor in tensors.items()}
     if others := not_floating(given):
         raise UserError(f"{source}: no floating-point weights: {', '.join(shorten(others))}")
@@ -170,11 +214,14 @@ def _sizes(tensors: Mapping[str, np.ndarray], source: str) -> dict[str, Any]:
         "embeddings.token_type.weight": ("type_vocab_size", "hidden_size"),
         "encoder.layers.0.feed_forward.up.weight": ("intermediate_size", "hidden_size"),
     }
+    relative = tensors.get("encoder.layers.0.attention.relative.weight")
     sizes: dict[str, Any] = {"num_hidden_layers": _layer_count(tensors)}
     for name, settings in wanted.items():
         if name not in tensors or tensors[name].ndim != len(settings):
             raise UserError(f"{source}: no matrix for {name}, so the sizes cannot be told; is the file whole?")
         sizes |= zip(settings, tensors[name].shape, strict=True)
+    if relative is not None:
+        sizes |= {"relative_kind": "learned", "max_relative_position": (relative.shape[0] - 1) // 2}
     return sizes
 
 

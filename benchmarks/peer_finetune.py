@@ -1,0 +1,177 @@
+"""The peer of `run_classifier` and `run_ner`: the same fine-tuning with transformers and torch alone.
+
+The same features, weights and settings (those of the command's recipe), the same order policy (a fresh shuffle each
+epoch, seeded), the same decoding and score; network, loss, gradients and optimizer are torch's. A batch is computed in
+parts of similar length, whose gradients add up to the batch's.
+"""
+
+import argparse
+import json
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import BertForSequenceClassification, get_linear_schedule_with_warmup
+
+from benchmarks import sidebyside
+from benchmarks.environment import record
+from benchmarks.our_finetune import add_flags
+from benchmarks.peer_squad_finetune import make_optimizer
+from benchmarks.torch_tagger import BertTagger
+from data_tools.feature_store import FeatureSet, load_features
+from models.bert import run_classifier, run_ner
+from models.common.cli import run_main
+from models.common.errors import UserError
+from models.common.files import write_json
+from models.common.finetune.labels import scheme_of
+from models.common.finetune.settings import FineTuneConfig
+from models.common.progress import Progress
+from models.common.tasks import classification, tagging
+
+MODULE = "benchmarks.peer_finetune"
+COMMANDS = {"run_classifier": run_classifier, "run_ner": run_ner}
+PART = 8  # samples computed at once
+EVALUATION_PART = 32
+
+
+def collate(features: FeatureSet, rows: list[int], label: str | None) -> dict[str, torch.Tensor]:
+    """A batch for transformers, int64 [B, T] each, T the longest sample; labels [B] or, of tokens, [B, T] (-100 at
+    padding)."""
+    width = int(features.lengths[rows].max())
+    batch = {name: torch.from_numpy(array) for name, array in features.padded(rows, width).items()}
+    inputs = {name: batch[name].long() for name in ("input_ids", "attention_mask", "token_type_ids")}
+    if label is None:
+        return inputs
+    labels = batch[label]
+    if label == "tag_id":
+        labels = torch.where(inputs["attention_mask"] == 1, labels.long(), -100)
+    return inputs | {"labels": labels if labels.is_floating_point() else labels.long()}
+
+
+class Classifier(torch.nn.Module):
+    """transformers' classifier, asked as `BertTagger` is."""
+
+    def __init__(self, folder: str, classes: int) -> None:
+        super().__init__()
+        self.model = BertForSequenceClassification.from_pretrained(folder, num_labels=classes, dtype=torch.float32)
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
+        """Loss summed over the samples, and how many these are."""
+        return self.model(**batch).loss * len(batch["labels"]), len(batch["labels"])
+
+    def logits(self, batch: dict[str, torch.Tensor]) -> np.ndarray:
+        """[B, C]."""
+        return self.model(**batch).logits.numpy()
+
+
+class Peer:
+    """One run: settings, features, network."""
+
+    def __init__(self, args: argparse.Namespace, config: FineTuneConfig) -> None:
+        self.config = config
+        self.train, self.dev = load_features(args.train), load_features(args.dev)
+        self.is_tagging = args.command == "run_ner"
+        self.names = self.train.info.get("labels")
+        if self.is_tagging:
+            self.model = BertTagger(str(args.weights), len(self.names), config.use_crf, config.with_lstm)
+            self.label = "tag_id"
+        else:
+            self.model = Classifier(str(args.weights), len(self.names) if self.names else 1)
+            self.label = "label"
+
+    def step(self, rows: list[int]) -> float:
+        """Gradients of the batch `rows`; returns its mean loss."""
+        rows = sorted(rows, key=lambda index: int(self.train.lengths[index]))
+        parts = [rows[first : first + PART] for first in range(0, len(rows), PART)]
+        per_token = self.is_tagging and not self.config.use_crf
+        count = int(self.train.lengths[rows].sum()) if per_token else len(rows)
+        total = 0.0
+        for part in parts:
+            loss, _ = self.model(collate(self.train, part, self.label))
+            (loss / count).backward()
+            total += float(loss.detach()) / count
+        return total
+
+    def score(self) -> dict[str, float]:
+        """All scores on the evaluation features."""
+        self.model.eval()
+        order = np.argsort(self.dev.lengths, kind="stable").tolist()
+        found: list[Any] = [None] * len(order)
+        with torch.inference_mode():
+            for first in range(0, len(order), EVALUATION_PART):
+                rows = order[first : first + EVALUATION_PART]
+                batch = collate(self.dev, rows, None)
+                outputs = self.model.tag(batch) if self.is_tagging else self.model.logits(batch)
+                for index, output in zip(rows, outputs, strict=True):
+                    found[index] = output
+        if not self.is_tagging:
+            return classification.scores(np.stack(found), self.dev.scalars["label"])
+        scheme = scheme_of(self.names)
+        sentences = tagging.decode(self.dev, [np.array(ids) for ids in found], self.names, scheme)
+        return tagging.scores(tagging.decode(self.dev, tagging.gold_ids_of(self.dev), self.names, scheme), sentences)
+
+
+def run(args: argparse.Namespace, config: FineTuneConfig, environment: dict[str, Any]) -> dict[str, Any]:
+    """Train and score; each epoch ends with result.json in the output folder."""
+    torch.manual_seed(args.seed)
+    peer, settings = Peer(args, config), config.optimizer
+    steps = config.epoch_num * -(-len(peer.train) // config.train_batch_size)
+    optimizer = make_optimizer(peer.model, settings.learning_rate, settings.weight_decay)
+    schedule = get_linear_schedule_with_warmup(optimizer, round(settings.warmup_ratio * steps), steps)
+    result = {
+        "benchmark": MODULE, "settings": sidebyside.settings_of(args), "samples": [len(peer.train), len(peer.dev)],
+        "steps": steps, "epochs": [], "losses": [], "environment": environment,
+    }  # fmt: skip
+    with Progress("train", steps, "steps") as progress:
+        for epoch in range(1, config.epoch_num + 1):
+            begin = time.monotonic()
+            peer.model.train()
+            order = torch.randperm(len(peer.train)).tolist()
+            for first in range(0, len(order), config.train_batch_size):
+                result["losses"].append(peer.step(order[first : first + config.train_batch_size]))
+                torch.nn.utils.clip_grad_norm_(peer.model.parameters(), settings.max_grad_norm)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+                progress.update(1, loss=float(np.mean(result["losses"][-50:])))
+            trained = time.monotonic()
+            scores = peer.score()
+            result["epochs"].append({"epoch": epoch, **scores, "train_seconds": trained - begin})
+            write_json(args.output_dir / "result.json", {**result, "finished": epoch == config.epoch_num})
+            print(f"epoch {epoch}: {json.dumps(result['epochs'][-1])}", file=sys.stderr, flush=True)
+    return scores
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The flags; all other settings are the recipe's."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add_flags(parser)
+    return parser.parse_args(argv)
+
+
+def settings_of_recipe(args: argparse.Namespace) -> FineTuneConfig:
+    """The resolved settings of the command that this is the peer of."""
+    heads = ["--use_crf", args.use_crf, "--with_lstm", args.with_lstm]
+    if args.command != "run_ner" and "true" in heads:
+        raise UserError("--use_crf and --with_lstm are for run_ner")
+    flags = ["--recipe", args.recipe, *(heads if args.command == "run_ner" else [])]
+    config = COMMANDS[args.command].parse(flags)
+    settings = config.optimizer
+    plain = (settings.name, settings.beta1, settings.beta2, settings.eps, settings.end_learning_rate, settings.power)
+    if plain != ("adamw", 0.9, 0.999, 1e-8, 0.0, 1.0):
+        raise UserError(f"recipe {args.recipe}: the peer has AdamW with its usual settings and a linear decay only")
+    return config
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line of the peer run."""
+    args = parse(argv)
+    config = settings_of_recipe(args)
+    torch.set_num_threads(args.threads)
+    print(json.dumps(run(args, config, record(MODULE, argv, args.threads))))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,160 @@
+"""Class labels and tags in the order of their ids, and where that order comes from.
+
+A label file is one of three:
+- text, one label a line, its line is its id (blank lines are no labels);
+- a .json file with a map label -> id: MSRA's label_map.json, the originals' label2id file; ids 0..n-1, each once;
+- a folder of converted features, whose labels are taken: so the dev file gets the ids of the training file.
+
+For tagging it lists tags if one of them is "O", else entity types. Tags keep their order, whatever it is: the original
+runtime's order for CLUENER is `O, S_address, B_address, M_address, E_address, S_book, ...`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from data_tools.feature_store import read_sidecar
+from data_tools.readers.json_stream import read_json_file
+from data_tools.readers.lines import LineReader
+from data_tools.wording import clip, shorten
+from models.common.errors import UserError
+from models.common.tagging import OUTSIDE, SCHEMES, tag_names
+
+DEFAULT_SCHEME = "BIO"
+SHOWN = 8
+MAX_COLLECTED = 1000
+
+
+@dataclass(frozen=True)
+class Labels:
+    """names: in the order of their ids, each once; origin: where they come from, for messages."""
+
+    names: tuple[str, ...]
+    origin: str
+
+    def id_of(self, name: str, where: str) -> int:
+        """The id of a label; one that is not in the list is a `UserError` that begins with `where`."""
+        if name not in self._ids:
+            raise UserError(
+                f"{where}: the label {shorten(name)} is none of the {len(self.names)} of {self.origin} "
+                f"({_listed(self.names)}); correct it or give another --label_file_path"
+            )
+        return self._ids[name]
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.names)}
+
+
+@dataclass(frozen=True)
+class TagSet(Labels):
+    """Tags in the order of their ids, spelled with "-", all that `scheme` needs for `types`."""
+
+    scheme: str
+    types: tuple[str, ...]
+
+
+def read_labels(path: Path | str) -> Labels:
+    """Read a label file or the labels of a converted folder; see the module's head."""
+    path = Path(path)
+    if path.is_dir():
+        names = read_sidecar(path).get("labels")
+        if not names or not all(type(name) is str for name in names):
+            raise UserError(f"{path}: features without labels; give a folder converted from labelled data")
+        return Labels(tuple(names), str(path))
+    names = _from_map(path) if path.suffix.lower() == ".json" else _from_lines(path)
+    if not names:
+        raise UserError(f"{path}: holds no label; expected one a line, or a .json map label -> id")
+    return Labels(tuple(names), str(path))
+
+
+def collected(names: Iterable[str], source: Path | str) -> Labels:
+    """Labels found in a data file, sorted; by their value if all are whole numbers."""
+    found: set[str] = set()
+    for name in names:
+        found.add(name)
+        if len(found) > MAX_COLLECTED:
+            raise UserError(
+                f"{source}: more than {MAX_COLLECTED} different labels; are these really classes? If so, list them in "
+                "a file for --label_file_path"
+            )
+    numeric = all(name.isascii() and name.isdecimal() and len(name) < 10 for name in found)
+    return Labels(tuple(sorted(found, key=lambda name: (int(name), name) if numeric else name)), str(source))
+
+
+def tag_set(labels: Labels, scheme: str | None) -> TagSet:
+    """Tags from a list of tags or of entity types; `scheme`: of the tags, None: theirs, or BIO for a list of types."""
+    if OUTSIDE not in labels.names:
+        return tags_of_types(labels, scheme)
+    tags = tuple(_spelled(tag, labels.origin) for tag in labels.names)
+    types = tuple(dict.fromkeys(tag[2:] for tag in tags if tag != OUTSIDE))
+    found = _scheme_of(tags, types, labels.origin)
+    if scheme not in (None, found):
+        raise UserError(f"{labels.origin}: its tags are {found}, not {scheme}; leave --scheme out, or list types only")
+    return TagSet(tags, labels.origin, found, types)
+
+
+def tags_of_types(labels: Labels, scheme: str | None) -> TagSet:
+    """The tags of entity types: O, then those of the first type, of the second, ...; None: BIO."""
+    scheme = scheme or DEFAULT_SCHEME
+    if scheme not in SCHEMES:
+        raise UserError(f"scheme must be one of {', '.join(SCHEMES)}, got {scheme!r}")
+    return TagSet(tuple(tag_names(labels.names, scheme)), labels.origin, scheme, labels.names)
+
+
+def _from_lines(path: Path) -> list[str]:
+    lines: dict[str, int] = {}
+    for number, label in LineReader(path):
+        if not label.strip():
+            continue
+        if label in lines:
+            raise UserError(f"{path}, line {number}: the label {shorten(label)} was already on line {lines[label]}")
+        lines[label] = number
+    return list(lines)
+
+
+def _from_map(path: Path) -> list[str]:
+    value = read_json_file(path)
+    expected = "expected an object label -> id with the ids 0..n-1, each once"
+    if type(value) is not dict or not all(type(number) is int for number in value.values()):
+        raise UserError(f"{path}: {expected}")
+    names = sorted(value, key=value.__getitem__)
+    if [value[name] for name in names] != list(range(len(names))):
+        raise UserError(f"{path}: {expected}; found {_listed([str(value[name]) for name in names])}")
+    for name in names:
+        try:
+            name.encode("utf-8")
+        except UnicodeEncodeError:
+            raise UserError(f"{path}: the label {shorten(name)} holds half of a surrogate pair") from None
+    return names
+
+
+def _spelled(tag: str, origin: str) -> str:
+    """A tag as models.common.tagging writes it."""
+    if tag == OUTSIDE:
+        return tag
+    if len(tag) < 3 or tag[1] not in "-_":
+        raise UserError(
+            f"{origin}: lists tags, since one is O, but {shorten(tag)} is none; expected O and B-<type>, ..."
+        )
+    return f"{tag[0]}-{tag[2:]}"
+
+
+def _scheme_of(tags: Sequence[str], types: Sequence[str], origin: str) -> str:
+    for scheme in SCHEMES:
+        if sorted(tags) == sorted(tag_names(types, scheme)):
+            return scheme
+    used = clip(", ".join(sorted({tag[0] for tag in tags if tag != OUTSIDE})), 40)
+    nearest = max(SCHEMES, key=lambda scheme: len(set(tags) & set(tag_names(types, scheme))))
+    complete = tag_names(types, nearest)
+    wrong = [tag for tag in complete if tag not in tags] + [tag for tag in tags if tag not in complete]
+    raise UserError(
+        f"{origin}: the tags (prefixes {used}) are not all those of a scheme, each once; for "
+        f"{nearest} missing or too many: {_listed(wrong) or 'a tag that is there twice'}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(shorten(name) for name in names[:SHOWN])
+    return shown + (", ..." if len(names) > SHOWN else "")

@@ -1,0 +1,125 @@
+"""Export of fine-tuned networks for offline inference, whatever the task: the flow of every `export` command.
+
+Writes EXPORT_FILE_NAME.mindir, and beside it manifest.json (how to feed it, and what the verification measured) and
+vocab.txt; give each export a folder of its own. Formats: MINDIR, which this MindSpore loads; MINDIR_LITE, the same
+graph lowered for MindSpore Lite 2.0. Shapes are static. Before the command says success, the file has been run on real
+samples, padded and of full length, and compared with the network: MINDIR in MindSpore, MINDIR_LITE in MindSpore Lite
+through the program of ascend310_infer, which is built for that.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.feature_store import FeatureSet, load_features
+from data_tools.sample_texts import sample_windows
+from models.common.cli import command_parser
+from models.common.config import add_flags, given_flags, load_yaml, option, resolve
+from models.common.device import set_device
+from models.common.errors import UserError
+from models.common.export.manifest import Parity
+from models.common.finetune.finetuned import FineTuned, ModelConfig, read_finetuned
+from models.common.finetune.networks import Networks
+
+VERIFIED_SAMPLES = 32  # of --verify_data
+
+
+@dataclass(frozen=True)
+class ExportConfig(ModelConfig):
+    """The flags; those of the original README keep their names."""
+
+    export_ckpt_file: str | None = option(None, "weights of any format, or the folder of a run that fine-tuned them")
+    export_file_name: str = option("export/model", "what to write; .mindir is added")
+    export_batch_size: int = option(8, "rows of a batch of the graph", low=1)
+    file_format: str = option("MINDIR", "what to write", choices=("MINDIR", "MINDIR_LITE", "AIR"))
+    packed: bool = option(
+        True, "several samples a row, so that padding is not computed; false: one padded sample a row"
+    )
+    verify: bool = option(True, "compare the file with the network before success; false: the manifest says unverified")
+    verify_data: str | None = option(None, "features whose samples are compared too, written by data_tools.convert")
+
+
+def main(module: str, description: str, networks: Networks, argv: list[str] | None) -> None:
+    """The command line of `python -m MODULE`."""
+    parser = command_parser(module, description)
+    parser.add_argument("--config_path", metavar="FILE", help="YAML file of settings; flags win over it")
+    add_flags(parser, ExportConfig)
+    arguments = parser.parse_args(argv)
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    if arguments.config_path:
+        layers.append((arguments.config_path, load_yaml(arguments.config_path)))
+    layers.append(("flags", given_flags(arguments, ExportConfig)))
+    config = resolve(ExportConfig, layers)
+    check(config)
+    config, model = read_finetuned(Path(config.export_ckpt_file), ExportConfig, layers)
+    set_device(config.device_target, config.device_id)
+    run(config, model, networks)
+
+
+def check(config: ExportConfig) -> None:
+    """Everything that can be wrong with the flags alone, listed at once."""
+    problems = []
+    if config.export_ckpt_file is None:
+        problems.append("--export_ckpt_file is needed: the fine-tuned weights, or the folder of the run that made them")
+    if config.file_format == "AIR":
+        problems.append(
+            "--file_format AIR: only MindSpore on an Ascend device writes it, nothing can load it back to verify it, "
+            "and this project has not run on one; export MINDIR, which MindSpore Lite on Ascend converts"
+        )
+    if config.verify_data and not config.verify:
+        problems.append("--verify_data has no use with --verify false")
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def run(config: ExportConfig, model: FineTuned, networks: Networks) -> None:
+    """Build the network, export it, verify it, say what was measured."""
+    from models.common.export.exporter import Export, check_target, export
+
+    target = Path(config.export_file_name.removesuffix(".mindir") + ".mindir")
+    check_target(target)
+    batches = samples_to_verify(config, model) if config.verify else None
+    deployment, tokenizer = model.deployment, model.tokenizer
+    what = Export(
+        network=model.network(networks, config.max_samples_per_row if config.packed else 1), model=networks.model,
+        config=deployment.checkpoint.config, task=deployment.task, labels=deployment.labels,
+        outputs=deployment.outputs, format=config.file_format.lower(), rows=config.export_batch_size,
+        row_length=model.row_length, max_samples=config.max_samples_per_row if config.packed else None,
+        vocab=tokenizer.vocab_file, lower_case=tokenizer.lower_case, weights_file=deployment.checkpoint.file,
+    )  # fmt: skip
+    manifest = export(what, target, batches)
+    size = target.stat().st_size / 1e6
+    print(f"{target}: {config.file_format}, MindIR version {manifest.artefact.ir_version}, {size:.1f} MB")
+    if manifest.parity is None:
+        print("NOT verified, as asked by --verify false; the manifest says so (parity null)")
+    else:
+        print(describe(manifest.parity))
+
+
+def describe(parity: Parity) -> str:
+    """What the verification measured, for a person."""
+    differences = ", ".join(f"{name} {value:.2g}" for name, value in parity.max_abs_difference.items())
+    return (
+        f"verified against {parity.reference} on {', '.join(parity.batches)} samples: largest differences "
+        f"{differences}, allowed {parity.tolerance:.2g}"
+    )
+
+
+def samples_to_verify(config: ExportConfig, model: FineTuned) -> dict[str, FeatureSet]:
+    """Real samples of many lengths: built-in text, and some of --verify_data evenly spread from short to long."""
+    padded, unpadded = sample_windows(model.tokenizer, model.row_length)
+    batches = {"padded": padded, "unpadded": unpadded}
+    if config.verify_data:
+        features = load_features(config.verify_data)
+        longest = int(features.lengths.max())
+        if longest > model.row_length:
+            raise UserError(
+                f"{config.verify_data}: has samples of {longest} tokens, the graph takes {model.row_length}"
+            )
+        order = np.argsort(features.lengths, kind="stable")
+        chosen = order[np.linspace(0, len(order) - 1, min(VERIFIED_SAMPLES, len(order))).astype(int)]
+        batches["verify_data"] = features.select(chosen)
+    return batches

@@ -1,0 +1,188 @@
+"""Before and behind the C++ program: data -> its input folder, its results -> predictions and their score.
+
+All settings (lengths, vocabulary, letter case, labels) come from the exported model's manifest, so that they cannot
+disagree with it. Decoding and scoring are the same code as for every other runtime.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from data_tools.convert import SquadConversion, convert_squad
+from data_tools.feature_store import FeatureSet, load_features
+from data_tools.features.span import STRIDE_MEANINGS, SpanOptions
+from data_tools.readers.squad import read_contexts
+from models.common.errors import UserError
+from models.common.export.manifest import Manifest
+from models.common.files import read_json, sha256_of
+from models.common.finetune.tagging import with_words
+from models.common.metrics.squad import load_dataset
+from models.common.runtime.offline import task_setting
+from models.common.tasks import classification, span, tagging
+
+FEATURES = "features"
+Outputs = Mapping[str, np.ndarray]
+
+
+class OfflineTask(ABC):
+    """One exported model and the data it is asked about."""
+
+    flag: ClassVar[str]  # how the commands call the data
+    printed: tuple[str, ...]  # scores that postprocess prints
+
+    def __init__(self, manifest: Manifest, folder: Path, data: Path) -> None:
+        """folder: of the manifest, with the vocabulary."""
+        self.manifest, self.folder, self.data = manifest, folder, data
+
+    @abstractmethod
+    def prepare(self, target: Path) -> FeatureSet:
+        """The samples to run; `target` is the folder that preprocess writes to."""
+
+    @abstractmethod
+    def features(self, target: Path) -> FeatureSet:
+        """The samples that were run, checked to be those of this model and data."""
+
+    @abstractmethod
+    def score(self, features: FeatureSet, outputs: Outputs, folder: Path, seconds: float | None) -> dict[str, Any]:
+        """Decode, score, write predictions and eval.json into `folder`; returns what the latter holds."""
+
+
+class OfflineSpan(OfflineTask):
+    """Question answering; the data is a SQuAD JSON, its windows are kept in `features/` for postprocess."""
+
+    flag = "eval_json_path"
+    printed = ("exact_match", "f1")
+
+    def prepare(self, target: Path) -> FeatureSet:
+        """See `OfflineTask`."""
+        options = SpanOptions(
+            max_seq_length=task_setting(self.manifest, "max_seq_length"),
+            doc_stride=task_setting(self.manifest, "doc_stride"),
+            max_query_length=task_setting(self.manifest, "max_query_length"),
+            stride_is=self._stride_meaning(),
+        )
+        tokenizer = self.manifest.tokenizer
+        convert_squad(SquadConversion(
+            input_file=self.data, vocab_file=self.folder / tokenizer.file, output_dir=target / FEATURES,
+            is_training=False, do_lower_case=tokenizer.lower_case, span=options, dataset_format="numpy", overwrite=True,
+        ))  # fmt: skip
+        return load_features(target / FEATURES)
+
+    def features(self, target: Path) -> FeatureSet:
+        """See `OfflineTask`."""
+        features = load_features(target / FEATURES)
+        problems = []
+        if features.info.get("source", {}).get("sha256") != sha256_of(self.data):
+            problems.append(f"made from another file than {self.data}")
+        if features.info.get("tokenizer", {}).get("sha256") != self.manifest.tokenizer.sha256:
+            problems.append("made with another vocabulary than the model's")
+        numbers = ("max_seq_length", "doc_stride", "max_query_length")
+        wanted: dict[str, Any] = {name: task_setting(self.manifest, name) for name in numbers}
+        wanted["stride_is"] = self._stride_meaning()
+        problems += [
+            f"made with {name} {features.info.get(name)}, the model's is {value}"
+            for name, value in wanted.items()
+            if features.info.get(name) != value
+        ]
+        if problems:
+            raise UserError(f"{target}: {'; '.join(problems)}; preprocess again")
+        return features
+
+    def score(self, features: FeatureSet, outputs: Outputs, folder: Path, seconds: float | None) -> dict[str, Any]:
+        """See `OfflineTask`."""
+        sizes = [task_setting(self.manifest, name) for name in ("n_best_size", "max_answer_length")]
+        predictions, nbest = span.decode(features, outputs, read_contexts(self.data), *sizes)
+        return span.write_results(folder, predictions, nbest, load_dataset(self.data), str(self.data), seconds)
+
+    def _stride_meaning(self) -> str:
+        meaning = self.manifest.task.get("stride_is")
+        if meaning not in STRIDE_MEANINGS:
+            raise UserError(f"manifest, task.stride_is: expected one of {', '.join(STRIDE_MEANINGS)}, got {meaning!r}")
+        return meaning
+
+
+class OfflineFeatures(OfflineTask):
+    """A task whose data are features written by data_tools.convert."""
+
+    flag = "eval_data_file_path"
+
+    def prepare(self, target: Path) -> FeatureSet:  # noqa: ARG002 (only questions are converted on the way)
+        """See `OfflineTask`."""
+        features = load_features(self.data)
+        made, problems = features.info.get("tokenizer"), []
+        if made and made["sha256"] != self.manifest.tokenizer.sha256:
+            problems.append("another vocabulary than the model's")
+        if made and made["lower_case"] != self.manifest.tokenizer.lower_case:
+            problems.append(f"do_lower_case {made['lower_case']}, the model's is {self.manifest.tokenizer.lower_case}")
+        if int(features.lengths.max()) > task_setting(self.manifest, "max_seq_length"):
+            problems.append(f"samples of {features.lengths.max()} tokens, too long for the model")
+        labels = features.info.get("labels")
+        if labels is not None and tuple(labels) != self.manifest.labels:
+            problems.append("other labels than the model's")
+        if problems:
+            raise UserError(f"{self.data}: made with {'; with '.join(problems)}; convert the data for this model")
+        return features
+
+    def features(self, target: Path) -> FeatureSet:
+        """See `OfflineTask`."""
+        return self.prepare(target)
+
+
+class OfflineClassification(OfflineFeatures):
+    """Classes or numbers of texts."""
+
+    printed = (*classification.CLASS_SCORES, *classification.REGRESSION_SCORES)
+
+    def score(self, features: FeatureSet, outputs: Outputs, folder: Path, seconds: float | None) -> dict[str, Any]:
+        """See `OfflineTask`."""
+        gold = features.scalars.get("label")
+        return classification.write_results(folder, np.stack(outputs["logits"]), gold, self.manifest.labels, seconds)
+
+
+class OfflineTagging(OfflineFeatures):
+    """Entities in sentences."""
+
+    printed = ("precision", "recall", "f1")
+
+    def prepare(self, target: Path) -> FeatureSet:
+        """See `OfflineTask`."""
+        return with_words(super().prepare(target))
+
+    def score(self, features: FeatureSet, outputs: Outputs, folder: Path, seconds: float | None) -> dict[str, Any]:
+        """See `OfflineTask`."""
+        names, scheme = self.manifest.labels, str(self.manifest.task.get("scheme"))
+        ids = [values[:length] for values, length in zip(tagging.tag_ids_of(outputs), features.lengths, strict=True)]
+        found, gold = tagging.decode(features, ids, names, scheme), tagging.gold_ids_of(features)
+        wanted = None if gold is None else tagging.decode(features, gold, names, scheme)
+        return tagging.write_results(folder, found, wanted, seconds)
+
+
+OFFLINE_TASKS: dict[str, type[OfflineTask]] = {
+    "span": OfflineSpan, "classification": OfflineClassification, "tagging": OfflineTagging,
+}  # fmt: skip
+
+
+def offline_task(manifest: Manifest, path: Path, given: Mapping[str, Path | None]) -> OfflineTask:
+    """The task of the manifest at `path`; `given`: flag -> data. Raises `UserError` for the wrong flag or model."""
+    kind = OFFLINE_TASKS.get(manifest.task["name"])
+    if kind is None or manifest.tokenizer is None:
+        raise UserError(f"{path}: not a model with a vocabulary for {', '.join(OFFLINE_TASKS)}; nothing to do for it")
+    wrong = [flag for flag, data in given.items() if data is not None and flag != kind.flag]
+    if wrong or given.get(kind.flag) is None:
+        others = "".join(f", not --{flag}" for flag in wrong)
+        raise UserError(f"{path}: a {manifest.task['name']} model takes --{kind.flag}{others}")
+    return kind(manifest, path if path.is_dir() else path.parent, given[kind.flag])
+
+
+def read_seconds(path: Path) -> float | None:
+    """What the C++ program took for all samples, with reading and writing; None where it left no timing."""
+    if not path.is_file():
+        return None
+    timing = read_json(path)
+    seconds = timing.get("total_seconds") if isinstance(timing, dict) else None
+    if not isinstance(seconds, (int, float)):
+        raise UserError(f"{path}: has no total_seconds; run the inference again")
+    return float(seconds)

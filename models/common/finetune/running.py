@@ -1,0 +1,201 @@
+"""The flow of every fine-tuning command: settings, checks, training or evaluation, what lies in the run folder.
+
+Settings come from the defaults, then `--recipe`, then `--config_path`, then flags. The run folder
+(`--save_finetune_checkpoint_path`) then holds config.yaml, metrics.jsonl, curves.png, tb/, checkpoints/ (full state),
+best/ and last/ (weights, canonical), <task>.ckpt (the best weights for MindSpore, with config.json and vocab.txt), the
+predictions and eval.json. The same command started again goes on where the run stopped.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.feature_store import FeatureSet
+from models.common.cli import command_parser
+from models.common.config import add_flags, given_flags, load_recipe, load_yaml, resolve, to_dict, to_yaml
+from models.common.device import set_device
+from models.common.errors import UserError
+from models.common.files import locked_folder, write_text
+from models.common.finetune.settings import FineTuneConfig
+from models.common.finetune.task import Evaluation, Task
+from models.common.packing import pack
+from models.common.weights.canonical import save_canonical, save_companions, tensors_sha256
+from models.common.weights.mindspore_ckpt import write_ckpt
+from models.common.weights.names import idle_tensors
+from models.common.weights.reading import Checkpoint, read_checkpoint
+
+
+def parse(
+    module: str, description: str, config_class: type[FineTuneConfig], recipes: Path, argv: list[str] | None
+) -> FineTuneConfig:
+    """Arguments of `python -m MODULE` -> resolved settings; `recipes` is the file that --recipe names come from."""
+    parser = command_parser(module, description)
+    parser.add_argument("--recipe", metavar="NAME", help=f"named settings of {recipes.name}")
+    parser.add_argument("--config_path", metavar="FILE", help="YAML file of settings; wins over --recipe")
+    add_flags(parser, config_class)
+    arguments = parser.parse_args(argv)
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    if arguments.recipe:
+        layers.append((f"recipe {arguments.recipe}", load_recipe(recipes, arguments.recipe, module.rpartition(".")[2])))
+    if arguments.config_path:
+        layers.append((arguments.config_path, load_yaml(arguments.config_path)))
+    layers.append(("flags", given_flags(arguments, config_class)))
+    return resolve(config_class, layers)
+
+
+def run(task: Task) -> None:
+    """Train or evaluate as the settings say, and print the scores."""
+    config = task.config
+    check(task)
+    set_device(config.device_target, config.device_id)
+    with locked_folder(task.folder):
+        scores = train(task) if config.do_train else evaluate(task)
+    if scores:
+        print(json.dumps({name: scores[name] for name in task.printed if name in scores}))
+
+
+def check(task: Task) -> None:
+    """Everything that can be wrong before work starts, listed at once."""
+    config = task.config
+    needed = dict.fromkeys(("train_data_file_path", "load_pretrain_checkpoint_path"), config.do_train)
+    needed["load_finetune_checkpoint_path"] = config.do_eval and not config.do_train
+    problems = [f"--{name} is needed" for name, need in needed.items() if need and not getattr(config, name)]
+    if not (config.do_train or config.do_eval):
+        problems.append("nothing to do: give --do_train true or --do_eval true")
+    if config.do_train and config.load_finetune_checkpoint_path:
+        problems.append("--load_finetune_checkpoint_path is for evaluation only; to train on from fine-tuned weights "
+                        "give them as --load_pretrain_checkpoint_path")  # fmt: skip
+    problems += task.problems()
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def train(task: Task) -> dict[str, Any] | None:
+    """Fine-tune to the end of the last epoch; returns the best evaluation if there was one."""
+    from models.common.optim import optimizers
+    from models.common.optim.loss_scale import DynamicLossScale
+    from models.common.optim.schedule import Schedule
+    from models.common.train.batches import BatchPlan
+    from models.common.train.loop import Cadence, Job, Trainer
+    from models.common.train.metrics_log import plot_curves
+    from models.common.train.step import TrainStep
+
+    config, folder = task.config, task.folder
+    checkpoint = read(config.load_pretrain_checkpoint_path, task.label_head)
+    features = task.training_features(checkpoint)
+    if config.do_eval:
+        task.prepare_evaluation(checkpoint)
+    network = build(task, checkpoint, new=task.head)
+    settings = config.optimizer
+    optimizer = optimizers.create(
+        settings.name, network.trainable_params(), settings.weight_decay, settings.beta1, settings.beta2, settings.eps
+    )
+    step = TrainStep(task.training_network(network), optimizer, settings.max_grad_norm, config.scales_loss)
+    plan = BatchPlan(
+        features.lengths, config.max_seq_length, config.train_batch_size, config.epoch_num, config.seed,
+        config.train_data_shuffle, config.samples_per_row,
+    )  # fmt: skip
+    warmup = round(settings.warmup_ratio * plan.total_steps)
+    evaluation = task.evaluation(network) if config.do_eval else None
+    saver = WeightsSaver(task, checkpoint, network, evaluation)
+    scale = config.loss_scale
+
+    def make_inputs(step_plan: Any) -> tuple[list[np.ndarray], int]:
+        batch = pack(features, step_plan.rows, config.max_seq_length, plan.rows_per_step)
+        return task.training_inputs(features, batch), len(batch.samples)
+
+    job = Job(
+        plan=plan,
+        schedule=Schedule(settings.learning_rate, plan.total_steps, warmup, settings.end_learning_rate, settings.power),
+        seed=config.seed,
+        make_inputs=make_inputs,
+        save_weights=saver.save,
+        identity=identity(task, checkpoint, features),
+        evaluate=evaluation.score if evaluation else None,
+        evaluation_identity=evaluation.identity() if evaluation else "",
+        score=task.best_by,
+        loss_scale=DynamicLossScale(scale.initial, scale.factor, scale.window) if config.scales_loss else None,
+    )
+    print(f"{len(features)} samples, {plan.total_steps} steps of {plan.rows_per_step} rows x {config.max_seq_length} "
+          f"tokens, {len(features) * config.epoch_num / plan.total_steps:.1f} samples a step", flush=True)  # fmt: skip
+    cadence = Cadence(config.eval_steps, config.save_checkpoint_steps, config.save_checkpoint_num)
+    trainer = Trainer(folder, step, job, cadence)
+    completed = trainer.resume()
+    write_text(folder / "config.yaml", to_yaml(config))
+    best = trainer.run(completed)
+    plot_curves(folder / "metrics.jsonl", folder / "curves.png", f"{folder.name}: {task.title}", task.printed)
+    return best
+
+
+def evaluate(task: Task) -> dict[str, float]:
+    """Score fine-tuned weights and write what they predict."""
+    checkpoint = read(task.config.load_finetune_checkpoint_path, task.label_head)
+    task.prepare_evaluation(checkpoint)
+    evaluation = task.evaluation(build(task, checkpoint, new=()))
+    evaluation.score()
+    return evaluation.write()
+
+
+def read(path: str, label_head: str | None) -> Checkpoint:
+    """Weights of any format; what was found is printed. `label_head` as in `read_checkpoint`."""
+    checkpoint = read_checkpoint(path, head=label_head)
+    print(checkpoint.summary(), flush=True)
+    return checkpoint
+
+
+def build(task: Task, checkpoint: Checkpoint, new: tuple[str, ...]) -> Any:
+    """The task's network with the checkpoint's weights; parameters that fit `new` may be missing there."""
+    from models.common.nn.kernels.switch import accelerate
+    from models.common.weights.loading import load_into
+
+    network = task.network(with_overrides(task.config, checkpoint))
+    unused = (*task.allowed_unused, *idle_tensors(checkpoint.config))
+    report = load_into(network, checkpoint.tensors, allow_unused=unused, allow_new=new)
+    print(report, flush=True)
+    accelerate(network)
+    return network
+
+
+def with_overrides(config: FineTuneConfig, checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with what the settings change in its config."""
+    overrides = {name: getattr(config, name) for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")}
+    given = {name: value for name, value in overrides.items() if value is not None} | {
+        "compute_type": config.compute_type
+    }
+    return dataclasses.replace(checkpoint, config=dataclasses.replace(checkpoint.config, **given))
+
+
+def identity(task: Task, checkpoint: Checkpoint, features: FeatureSet) -> dict[str, Any]:
+    """What a resumed run must have in common with the one it goes on with."""
+    from models.common.nn.kernels.switch import available
+
+    settings = {name: value for name, value in to_dict(task.config).items() if name not in task.free_to_change}
+    settings["CPU kernels"] = available()
+    data = tensors_sha256({**features.tokens, "starts": features.starts, **features.scalars})
+    return {**settings, "first weights": tensors_sha256(checkpoint.tensors), "training data": data}
+
+
+@dataclasses.dataclass
+class WeightsSaver:
+    """Writes the network's present weights into the run folder."""
+
+    task: Task
+    checkpoint: Checkpoint
+    network: Any
+    evaluation: Evaluation | None
+
+    def save(self, kind: str) -> None:
+        """`kind` is "best" (just evaluated) or "last" (training is over)."""
+        task, folder = self.task, self.task.folder
+        tensors = {name: p.asnumpy() for name, p in self.network.parameters_dict().items()}
+        vocab = task.config.vocab_file_path or self.checkpoint.vocab
+        save_canonical(folder / kind, self.checkpoint.config, tensors, vocab, labels=task.labels())
+        if kind == "best":
+            self.evaluation.write()
+        if kind == "best" or self.evaluation is None:
+            save_companions(folder, self.checkpoint.config.to_dict(), vocab, task.labels())
+            write_ckpt(folder / f"{task.name}.ckpt", tensors)

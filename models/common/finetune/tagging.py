@@ -1,0 +1,205 @@
+"""Named entity recognition: CLUENER, MSRA, and files like them; linear, CRF and BiLSTM heads."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_tools.feature_store import FeatureSet
+from data_tools.readers.tagging import UNITS
+from models.common.config import option
+from models.common.errors import UserError
+from models.common.files import sha256_of
+from models.common.finetune.clue_benchmark import CLUE_PREDICTIONS, ClueBenchmark
+from models.common.finetune.labels import check_same_labels, labels_of, scheme_of
+from models.common.finetune.networks import Networks
+from models.common.finetune.settings import FREE_TO_CHANGE, FineTuneConfig
+from models.common.finetune.task import Task, read_features
+from models.common.packing import PackedBatch
+from models.common.tasks import tagging
+from models.common.weights.canonical import tensors_sha256
+from models.common.weights.reading import Checkpoint
+
+if TYPE_CHECKING:
+    from mindspore import nn
+
+# The README's names of the methods -> the score of `tasks.tagging.scores` that each of them means.
+METHODS = {"f1": "f1", "bf1": "class_blind_token_f1", "mf1": "token_macro_f1", "clue_benchmark": "entity_text_f1"}
+
+
+@dataclass(frozen=True)
+class TaggingConfig(FineTuneConfig):
+    """Settings of `run_ner`."""
+
+    assessment_method: str = option(
+        "f1", "score that says which weights are the best: f1 of entities; bf1, mf1: the original's scores of single "
+        "tags; clue_benchmark: CLUENER's own, and ner_predict.json is written",
+        choices=tuple(METHODS),
+    )  # fmt: skip
+    epoch_num: int = option(5, "passes over the training data", low=1)
+    num_class: int | None = option(None, "number of tags, checked against the features", low=2)
+    unit: str = option("character", "what carries a tag in a text to predict", choices=UNITS)
+    use_crf: bool = option(False, "a conditional random field on top: tags are chosen together, not one by one")
+    with_lstm: bool = option(False, "a bidirectional LSTM between encoder and tags")
+    label_file_path: str | None = option(
+        None, "tags in id order, for features that do not name them", aliases=("label2id_file_path",)
+    )
+    eval_data_file_path: str | None = option(
+        None, "features to score on, written by data_tools.convert; with clue_benchmark CLUENER's JSON lines themselves"
+    )
+    save_finetune_checkpoint_path: str = option("./ner_finetune/ckpt/", "run folder: checkpoints, logs, results")
+
+
+class TaggingTask(Task):
+    """Fine-tuning of a tagger."""
+
+    name = "ner"
+    title = "fine-tuning a tagger of entities"
+    head = ("heads.tagger.*", "heads.crf.*", "heads.lstm.*")
+    label_head = "tagger"
+    # Not "heads.*": a CRF or LSTM that is left out by mistake gives worse tags without a word.
+    allowed_unused = ("heads.span.*", "heads.mlm.*", "heads.nsp.*", "heads.classifier.*", "pooler.*")
+    free_to_change = FREE_TO_CHANGE | {"assessment_method", "num_class", "label_file_path", "unit"}
+    config: TaggingConfig
+
+    def __init__(self, config: TaggingConfig, networks: Networks) -> None:
+        super().__init__(config, networks)
+        self.names: tuple[str, ...] | None = None
+        self.data: FeatureSet | None = None
+        self.benchmark: ClueBenchmark | None = None
+
+    @property
+    def best_by(self) -> str:
+        """See `Task`."""
+        return METHODS[self.config.assessment_method]
+
+    @property
+    def printed(self) -> tuple[str, ...]:
+        """See `Task`."""
+        return ("precision", "recall", "f1") if self.best_by == "f1" else (self.best_by,)
+
+    def problems(self) -> list[str]:
+        """See `Task`."""
+        if self.config.do_eval and not self.config.eval_data_file_path:
+            return ["--eval_data_file_path is needed"]
+        return []
+
+    def training_features(self, checkpoint: Checkpoint) -> FeatureSet:
+        """See `Task`."""
+        features = self._features(self.config.train_data_file_path, checkpoint)
+        if "tag_id" not in features.tokens:
+            raise UserError(f"{self.config.train_data_file_path}: has no tags to train on; convert a labelled file")
+        return features
+
+    def prepare_evaluation(self, checkpoint: Checkpoint) -> None:
+        """See `Task`."""
+        if not self.config.do_train:
+            self.names = checkpoint.labels
+        path = self.config.eval_data_file_path
+        if self.config.assessment_method == "clue_benchmark":
+            self.benchmark = ClueBenchmark(path)
+            path = self.benchmark.convert(self.config, checkpoint, self.names)
+        self.data = self._features(path, checkpoint)
+        labelled = "tag_id" in self.data.tokens if self.benchmark is None else self.benchmark.gold is not None
+        if self.config.do_train and not labelled:
+            raise UserError(f"{path}: has no tags, so the best weights could not be told; convert a labelled file")
+
+    def network(self, checkpoint: Checkpoint) -> "nn.Cell":
+        """See `Task`."""
+        config = self.config
+        return self.networks.tagging(
+            checkpoint.config, len(self.names), config.use_crf, config.with_lstm, config.samples_per_row, config.seed
+        )
+
+    def training_network(self, network: "nn.Cell") -> "nn.Cell":
+        """See `Task`."""
+        from models.common.nn.training import TaggingTrainingNetwork
+
+        return TaggingTrainingNetwork(network)
+
+    def training_inputs(self, features: FeatureSet, batch: PackedBatch) -> list[np.ndarray]:
+        """See `Task`."""
+        return tagging.training_inputs(features, batch)
+
+    def evaluation(self, network: "nn.Cell") -> "TaggingEvaluation":
+        """See `Task`."""
+        return TaggingEvaluation(self.config, self.data, self.names, network, self.benchmark)
+
+    def labels(self) -> tuple[str, ...] | None:
+        """See `Task`."""
+        return self.names
+
+    def _features(self, path: str, checkpoint: Checkpoint) -> FeatureSet:
+        """Load one file; the first one that names the tags names them for the run, the others must agree."""
+        config = self.config
+        features = read_features(path, config, checkpoint, ("lower_case",), config.schema_file_path)
+        unit = features.info.get("unit")
+        if unit in UNITS and unit != config.unit:
+            raise UserError(f"{path}: made with --unit {unit}, not {config.unit}; give --unit {unit}")
+        given = labels_of(features, path, config.label_file_path, config.num_class, features.tokens.get("tag_id"))
+        self.names = check_same_labels(self.names, given, path)
+        scheme_of(self.names)  # says so when they are no tags
+        return with_words(features)
+
+
+class TaggingEvaluation:
+    """Scores a network on the sentences of `data`."""
+
+    def __init__(
+        self,
+        config: TaggingConfig,
+        data: FeatureSet,
+        names: tuple[str, ...],
+        network: "nn.Cell",
+        benchmark: ClueBenchmark | None,
+    ) -> None:
+        from models.common.runtime.mindspore_runtime import MindSporeRuntime
+
+        self.config, self.data, self.names, self.benchmark = config, data, names, benchmark
+        self.runtime = MindSporeRuntime(
+            network, tagging.OUTPUTS[config.use_crf], config.max_seq_length, config.eval_batch_size,
+            config.samples_per_row,
+        )  # fmt: skip
+        gold = tagging.gold_ids_of(data)
+        self.gold = None if gold is None else self._decode(gold)
+        self.found: list[tagging.TaggedSentence] | None = None
+
+    def score(self) -> dict[str, float]:
+        """See `Evaluation`."""
+        rng = np.random.default_rng(self.config.seed)
+        order = rng.permutation(len(self.data)) if self.config.eval_data_shuffle else None
+        self.found = self._decode(tagging.tag_ids_of(self.runtime.predict(self.data, order)))
+        if self.benchmark is not None:
+            return self.benchmark.scores(self.found)
+        return {} if self.gold is None else tagging.scores(self.gold, self.found)
+
+    def identity(self) -> str:
+        """See `Evaluation`."""
+        gold = "" if self.benchmark is None else sha256_of(self.benchmark.path)
+        return gold + tensors_sha256({**self.data.tokens, "starts": self.data.starts, **self.data.scalars})
+
+    def write(self) -> dict[str, Any]:
+        """See `Evaluation`."""
+        folder = Path(self.config.save_finetune_checkpoint_path)
+        more = {}
+        if self.benchmark is not None:
+            self.benchmark.write(folder / CLUE_PREDICTIONS, self.found)
+            more = self.benchmark.scores(self.found)
+        return tagging.write_results(folder, self.found, self.gold, self.runtime.seconds, more)
+
+    def _decode(self, ids: list[np.ndarray]) -> list[tagging.TaggedSentence]:
+        return tagging.decode(self.data, ids, self.names, scheme_of(self.names))
+
+
+def with_words(features: FeatureSet) -> FeatureSet:
+    """The features with words, for record files of the original generator, which have none: every token between [CLS]
+    and [SEP] is a word and every record a sentence; characters are not known (-1)."""
+    if "word_id" in features.tokens:
+        return features
+    position = np.arange(len(features.tokens["input_ids"])) - np.repeat(features.starts[:-1], features.lengths)
+    inner = (position > 0) & (position < np.repeat(features.lengths, features.lengths) - 1)
+    nowhere = np.full(len(position), -1, np.int32)
+    words = {"word_id": np.where(inner, position - 1, -1).astype(np.int32)}
+    tokens = {**features.tokens, **words, "offset_start": nowhere, "offset_end": nowhere}
+    return replace(features, tokens=tokens, scalars={**features.scalars, "sentence": np.arange(len(features))})

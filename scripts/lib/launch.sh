@@ -1,0 +1,26 @@
+# Sourced by the launchers: one command of the project in the foreground, its output on the terminal and in a log.
+
+# launch LOG MODULE ARGUMENTS...: runs `python -m MODULE ARGUMENTS...` in the caller's folder and exits with its code.
+launch() {
+  local log="$1" module="$2" project python code=0
+  shift 2
+  project="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+  python="$project/.venv/bin/python"
+  if [[ ! -x "$python" ]]; then
+    python="$(command -v "${PYTHON:-python3}")" || { echo "error: no Python found; run scripts/setup.sh" >&2; exit 2; }
+  fi
+  export PYTHONPATH="$project${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}"
+  for argument in "$@"; do
+    if [[ "$argument" == --help || "$argument" == -h ]]; then
+      echo "usage: bash scripts/$(basename "$0") FLAGS...   writes $log; the flags are those of $module:"
+      echo
+      exec "$python" -m "$module" --help
+    fi
+  done
+  # The pipe must not hide the command's exit code behind that of tee.
+  "$python" -m "$module" "$@" 2>&1 | tee "$log" || code="${PIPESTATUS[0]}"
+  if ((code != 0)); then
+    echo "error: $module failed with exit code $code, see $log" >&2
+  fi
+  exit "$code"
+}

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Fine-tunes and scores BERT for classification and regression; every flag is handed on, for example --do_train true.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib/launch.sh"
+launch classifier_log.txt models.bert.run_classifier "$@"

@@ -1,0 +1,126 @@
+"""Classification and entities on their way to C++: export, run_infer_310.sh, the answers and scores of MindSpore."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_tools.converters.classification import ClassificationConversion, convert_classification
+from data_tools.converters.tagging import TaggingConversion, convert_tagging
+from data_tools.readers.tagging import CLUENER_TYPES, TaggingLayout
+from models.bert import export, run_classifier, run_ner
+from models.common.export.manifest import read_manifest
+from models.common.tagging import tag_names
+from models.common.weights.canonical import save_canonical
+from models.common.weights.names import canonical_shapes
+from tests.recipes.test_run_classifier import LAYOUT, SCORES, write_texts
+from tests.recipes.test_run_ner import sentences, write_lines
+from tests.tiny import TINY
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "run_infer_310.sh"
+LENGTH = 32
+TAGS = tag_names(CLUENER_TYPES, "BIO")
+# task -> (groups of the weights, labels, the command that scores in MindSpore and its flags)
+MODELS = {
+    "classes": (("pooler", "heads.classifier"), ["food", "sport", "weather"], run_classifier, {}),
+    "numbers": (("pooler", "heads.classifier"), None, run_classifier, {"assessment_method": "spearman_correlation"}),
+    "linear": (("heads.tagger",), TAGS, run_ner, {"unit": "word"}),
+    "crf": (("heads.tagger", "heads.crf"), TAGS, run_ner, {"unit": "word", "use_crf": "true"}),
+}
+
+
+def flags(settings: dict) -> list[str]:
+    return [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+
+
+def write_weights(folder: Path, vocab: Path, groups: tuple[str, ...], labels: list[str] | None) -> Path:
+    """Random weights, large enough that the answers differ from sample to sample."""
+    rng = np.random.default_rng(3)
+    shapes = canonical_shapes(TINY, groups, len(labels or [0]))
+    tensors = {name: rng.normal(0.0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
+    save_canonical(folder, TINY, tensors, vocab, labels=labels)
+    return folder
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def case(request, tmp_path_factory, minilm_dir, program) -> dict:
+    """Features, weights, and MindSpore's predictions and scores of one model."""
+    del program  # built before anything here is timed
+    groups, labels, command, more = MODELS[request.param]
+    folder, vocab = tmp_path_factory.mktemp(request.param), minilm_dir / "vocab.txt"
+    if command is run_classifier:
+        layout = SCORES if labels is None else LAYOUT
+        raw = write_texts(folder / "a.tsv", labels is None)
+        convert_classification(ClassificationConversion(
+            raw, vocab, folder / "dev", layout=layout, max_seq_length=LENGTH, dataset_format="numpy"
+        ))  # fmt: skip
+    else:
+        raw = write_lines(folder / "a.json", sentences())
+        layout = TaggingLayout("cluener", "word")
+        convert_tagging(TaggingConversion(
+            raw, vocab, folder / "dev", layout, max_seq_length=LENGTH, dataset_format="numpy"
+        ))  # fmt: skip
+    weights = write_weights(folder / "weights", vocab, groups, labels)
+    command.main(flags({
+        "do_eval": "true", "eval_data_file_path": folder / "dev", "load_finetune_checkpoint_path": weights,
+        "save_finetune_checkpoint_path": folder / "mindspore", "max_seq_length": LENGTH, **more,
+    }))  # fmt: skip
+    return {"folder": folder, "weights": weights, "labels": labels}
+
+
+@pytest.mark.parametrize("packed", ["true", "false"])
+def test_the_program_gives_mindspores_answers(case, tmp_path, packed):
+    export.main(flags({
+        "export_ckpt_file": case["weights"], "export_file_name": tmp_path / "model/tiny", "export_batch_size": 3,
+        "file_format": "MINDIR_LITE", "max_seq_length": LENGTH, "packed": packed, "max_samples_per_row": 3,
+    }))  # fmt: skip
+    out = tmp_path / "out"
+    command = ["bash", SCRIPT, tmp_path / "model", case["folder"] / "dev", "y", "CPU", "0", out]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    read = {name: (case["folder"] / "mindspore" / name, out / name) for name in ("eval.json", "predictions.jsonl")}
+    wanted, found = (json.loads(path.read_text()) for path in read["eval.json"])
+    for name, value in wanted.items():
+        if not name.endswith("_per_second"):
+            assert found[name] == pytest.approx(value, abs=1e-5), name
+    wanted, found = ([json.loads(line) for line in path.read_text().splitlines()] for path in read["predictions.jsonl"])
+    names = [name for name in wanted[0] if name in ("label", "gold", "entities", "sentence", "index")]
+    assert names
+    for one, other in zip(wanted, found, strict=True):
+        assert {name: one[name] for name in names} == pytest.approx({name: other[name] for name in names})
+    check_labels(case, out, found)
+
+
+def check_labels(case: dict, out: Path, found: list[dict]) -> None:
+    """The program says the labels itself, too."""
+    lines = out / "result_Files/labels.txt"
+    if case["labels"] is None:
+        assert not lines.exists()
+        return
+    said = lines.read_text().splitlines()
+    assert len(said) == len(found)
+    if "label" in found[0]:
+        assert said == [entry["label"] for entry in found]
+        assert len(set(said)) > 1
+    else:
+        assert {tag for line in said for tag in line.split()} <= set(TAGS)
+        assert len({tag for line in said for tag in line.split()}) > 1
+    assert "labels: " in (out / "infer.log").read_text()
+
+
+def test_the_manifest_says_what_the_model_is(case, tmp_path):
+    export.main(flags({"export_ckpt_file": case["weights"], "export_file_name": tmp_path / "m/tiny",
+                       "max_seq_length": LENGTH}))  # fmt: skip
+    manifest = read_manifest(tmp_path / "m")
+    assert manifest.labels == (None if case["labels"] is None else tuple(case["labels"]))
+    [output] = manifest.outputs
+    classes = len(case["labels"] or [0])
+    wanted = {
+        "logits": ("float32", (8, LENGTH, classes) if output.per == "token" else (8, 8, classes)),
+        "tag_ids": ("int32", (8, LENGTH)),
+    }[output.name]
+    assert (output.dtype, output.shape) == wanted
+    if manifest.task["name"] == "tagging":
+        assert (manifest.task["scheme"], manifest.task["unit"]) == ("BIO", "character")

@@ -1,0 +1,180 @@
+"""The entity command: every head on the real MiniLM, the rest on a tiny model; CLUE's benchmark; what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+from seqeval.metrics import f1_score
+from seqeval.scheme import IOB2
+
+from data_tools.converters.tagging import TaggingConversion, convert_tagging
+from data_tools.readers.tagging import CLUENER_TYPES, TaggingLayout
+from models.bert.run_ner import main, parse
+from models.common.config import leaves
+from models.common.errors import UserError
+from models.common.finetune.tagging import TaggingConfig, TaggingTask
+from models.common.metrics.cluener import main as score_cluener
+from models.common.tagging import Entity, encode_entities, tag_names
+from models.common.weights.reading import read_checkpoint
+from tests.tiny import write_weights
+
+PEOPLE, PLACES = ("ida holm", "olaf brandt", "mara quist"), ("lund", "riga", "the aln")
+TEMPLATES = ("{0} went to {1}.", "in {1} lives {0}", "{0} and the mayor of {1} met", "nobody saw {1} or {0} again")
+
+
+def sentences() -> list[dict]:
+    """CLUENER's format, with the entities where they are."""
+    lines = []
+    for template in TEMPLATES:
+        for person in PEOPLE:
+            for place in PLACES:
+                text = template.format(person, place)
+                label = {}
+                for kind, entity in (("name", person), ("address", place)):
+                    start = text.index(entity)
+                    label[kind] = {entity: [[start, start + len(entity) - 1]]}
+                lines.append({"text": text, "label": label})
+    return lines
+
+
+def write_lines(path: Path, lines: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, minilm_dir) -> dict[str, Path]:
+    folder, vocab = tmp_path_factory.mktemp("ner"), minilm_dir / "vocab.txt"
+    raw = write_lines(folder / "cluener.json", sentences())
+    bare = write_lines(folder / "test.json", [{"text": line["text"]} for line in sentences()])
+    made = {
+        "raw": raw,
+        "bare": bare,
+        "vocab": vocab,
+        "tiny": write_weights(folder / "weights", vocab),
+        "weights": minilm_dir,
+    }
+    for name, scheme in (("BIO", "BIO"), ("BMES", "BMES")):
+        convert_tagging(TaggingConversion(
+            raw, vocab, folder / name, TaggingLayout("cluener", "word"), scheme=scheme, max_seq_length=32,
+            dataset_format="numpy",
+        ))  # fmt: skip
+        made[name] = folder / name
+    return made
+
+
+def run(capsys=None, **settings: object) -> dict:
+    main([text for name, value in settings.items() for text in (f"--{name}", str(value))])
+    return json.loads(capsys.readouterr().out.splitlines()[-1]) if capsys else {}
+
+
+def training(inputs, run_folder: Path, capsys=None, scheme: str = "BIO", **changes: object) -> dict:
+    settings = {
+        "do_train": "true", "do_eval": "true", "epoch_num": 4, "train_batch_size": 6, "max_seq_length": 32,
+        "train_data_file_path": inputs[scheme], "eval_data_file_path": inputs[scheme], "unit": "word",
+        "load_pretrain_checkpoint_path": inputs["weights"], "save_finetune_checkpoint_path": run_folder,
+        "optimizer.learning_rate": "5e-4", "hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0,
+        "eval_steps": 100, **changes,
+    }  # fmt: skip
+    return run(capsys, **settings)
+
+
+@pytest.fixture(scope="module")
+def trained(inputs, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    training(inputs, folder, use_crf="true")
+    return folder
+
+
+def predictions(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+
+
+def character_tags(text: str, entries: list[dict]) -> list[str]:
+    return encode_entities([Entity(item["start"], item["end"], item["type"]) for item in entries], len(text), "BIO")
+
+
+def test_it_learns_and_scores_as_seqeval_does(trained):
+    scores, entries = json.loads((trained / "eval.json").read_text()), predictions(trained)
+    assert scores["f1"] > 0.8
+    texts = [line["text"] for line in sentences()]
+    gold = [character_tags(text, entry["gold"]) for text, entry in zip(texts, entries, strict=True)]
+    found = [character_tags(text, entry["entities"]) for text, entry in zip(texts, entries, strict=True)]
+    assert scores["f1"] == f1_score(gold, found, mode="strict", scheme=IOB2)
+    for line, entry in zip(sentences(), entries, strict=True):
+        wanted = {(kind, place[0], place[1] + 1) for kind, places in line["label"].items()
+                  for spans in places.values() for place in spans}  # fmt: skip
+        assert {(item["type"], item["start"], item["end"]) for item in entry["gold"]} == wanted
+    assert read_checkpoint(trained / "best").labels == tuple(tag_names(CLUENER_TYPES, "BIO"))
+
+
+@pytest.mark.parametrize(("use_crf", "with_lstm"), [("false", "false"), ("false", "true"), ("true", "true")])
+def test_every_head_learns(inputs, tmp_path, use_crf, with_lstm):
+    training(inputs, tmp_path, use_crf=use_crf, with_lstm=with_lstm)
+    assert json.loads((tmp_path / "eval.json").read_text())["f1"] > 0.6
+    names = load_file(tmp_path / "best/model.safetensors")
+    assert ("heads.crf.start" in names, "heads.lstm.forward.bias" in names) == (use_crf == "true", with_lstm == "true")
+
+
+def test_another_scheme(inputs, tmp_path, capsys):
+    scores = training(
+        inputs, tmp_path, capsys, scheme="BMES", assessment_method="mf1", load_pretrain_checkpoint_path=inputs["tiny"]
+    )
+    assert scores == {"token_macro_f1": json.loads((tmp_path / "eval.json").read_text())["token_macro_f1"]}
+    assert len(read_checkpoint(tmp_path / "best").labels) == 41
+
+
+def test_clue_benchmark_predicts_with_positions_and_scores(inputs, trained, tmp_path, capsys):
+    settings = {
+        "do_eval": "true", "load_finetune_checkpoint_path": trained, "max_seq_length": 32, "unit": "word",
+        "use_crf": "true", "assessment_method": "clue_benchmark", "save_finetune_checkpoint_path": tmp_path,
+    }  # fmt: skip
+    settings["load_finetune_checkpoint_path"] = trained / "best"
+    printed = run(capsys, **settings, eval_data_file_path=inputs["raw"])
+    score_cluener([str(inputs["raw"]), str(tmp_path / "ner_predict.json")])
+    scored = json.loads(capsys.readouterr().out)
+    assert printed == {"entity_text_f1": scored["entity_text_f1"]}
+    wanted = json.loads((trained / "eval.json").read_text())
+    assert scored["f1"] == pytest.approx(wanted["f1"], abs=1e-12)
+    run(None, **settings, eval_data_file_path=inputs["bare"])
+    lines = [json.loads(line) for line in (tmp_path / "ner_predict.json").read_text().splitlines()]
+    assert [line["text"] for line in lines] == [line["text"] for line in sentences()]
+    assert "f1" not in json.loads((tmp_path / "eval.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"eval_data_file_path": ""}, "--eval_data_file_path is needed"),
+        ({"num_class": 4}, "has 21 labels, --num_class says 4"),
+        ({"unit": "character"}, "give --unit word"),
+        ({"label2id_file_path": "x.json"}, "names its labels itself"),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_is_refused(inputs, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        training(inputs, tmp_path, **changes)
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_a_crf_is_not_left_out_by_mistake(inputs, trained, tmp_path):
+    with pytest.raises(UserError, match=r"heads\.crf\.transitions"):
+        run(
+            None, do_eval="true", load_finetune_checkpoint_path=trained / "best", eval_data_file_path=inputs["BIO"],
+            save_finetune_checkpoint_path=tmp_path, max_seq_length=32, unit="word",
+        )  # fmt: skip
+
+
+def test_every_flag_of_the_original_readme_is_there():
+    names = {name for name, _ in leaves(TaggingConfig)}
+    assert names >= TaggingTask.free_to_change
+    assert names >= {
+        "device_target", "do_train", "do_eval", "assessment_method", "use_crf", "device_id", "epoch_num", "num_class",
+        "train_data_shuffle", "eval_data_shuffle", "vocab_file_path", "save_finetune_checkpoint_path",
+        "load_pretrain_checkpoint_path", "load_finetune_checkpoint_path", "train_data_file_path", "eval_data_file_path",
+        "schema_file_path",
+    }  # fmt: skip
+    assert parse(["--label2id_file_path", "x.json"]).label_file_path == "x.json"
+    assert parse(["--assessment_method", "BF1"]).assessment_method == "bf1"

@@ -1,0 +1,320 @@
+"""Mutated inputs for every reader, every kind of label file and every record file: a `UserError` or success, nothing
+else; no input takes long, and a conversion leaves a complete folder or none."""
+
+import contextlib
+import json
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_tools.convert import (
+    ClassificationConversion,
+    SquadConversion,
+    TaggingConversion,
+    convert_classification,
+    convert_squad,
+    convert_tagging,
+)
+from data_tools.example_proto import encode_examples
+from data_tools.feature_store import SIDECAR, iterate_shard, load_features
+from data_tools.features.span import SpanOptions
+from data_tools.labels import read_labels, tag_set
+from data_tools.readers.classification import KNOWN_LAYOUTS, TextLayout
+from data_tools.readers.tagging import TaggingLayout
+from data_tools.tfrecord import write_records
+from models.common.errors import UserError
+
+SECONDS_FOR_ONE = 20  # a hang, on however busy a machine
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "a",
+    "b",
+    "##b",
+    "c",
+    "the",
+    "red",
+    "fox",
+    "1",
+    "2",
+    ".",
+    ",",
+    "\u4e2d",
+    "\u56fd",
+]
+
+SQUAD = json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": [
+    {"context": "the red fox, a b c.", "qas": [
+        {"id": "q1", "question": "the fox?", "answers": [{"text": "red", "answer_start": 4}]},
+        {"id": "q2", "question": "a b?", "is_impossible": True, "answers": []},
+    ]},
+    {"context": "\u4e2d\u56fd abb 12", "qas": [
+        {"id": "q3", "question": "1?", "answers": [{"text": "12", "answer_start": 7}]},
+    ]},
+]}]}, indent=1)  # fmt: skip
+CLUENER = (
+    '{"text": "the \u4e2d\u56fd fox", "label": {"address": {"\u4e2d\u56fd": [[4, 5]]}, "name": {"fox": [[7, 9]]}}}\n'
+    '{"text": "a", "label": {}}\n'
+)
+TNEWS = '{"label": 100, "sentence": "the fox", "id": 1}\n{"label": "101", "sentence": "\u4e2d\u56fd 12"}\n'
+CHN = 'label\ttext_a\n1\tthe "red fox\n0\t\u4e2d\u56fd, a b.\n'
+COLA = "gj04\t1\t\tthe fox.\ngj04\t0\t*\ta b c\n"
+STSB = 'the fox,"a, ""b""\nc",2.5\n\u4e2d\u56fd,12,0\n'
+PAIRS = "text_a\ttext_b\tlabel\nthe fox\ta b\tyes\n\u4e2d\u56fd\t1 2\tno\n"
+MSRA = "text_a\tlabel\nthe\x02fox\x02.\tB-PER\x02I-PER\x02O\n\u4e2d\x02\u56fd\tB-LOC\x02I-LOC\n"
+CONLL = "-DOCSTART- O\n\nthe O\nred B-PER\nfox E-PER\n\n\u4e2d S-LOC\n. O\n"
+
+
+class Target:
+    """A valid file and what is done with it; `runs` mutations of it are tried."""
+
+    def __init__(self, name: str, content: str | bytes, use: Callable[[Path], object], runs: int = 250) -> None:
+        self.name, self.use, self.runs = name, use, runs
+        self.content = content.encode() if isinstance(content, str) else content
+
+
+def converting(folder: Path, dataset_format: str = "numpy") -> list[Target]:
+    """Whole conversions, from the file to the folder: `folder` must hold a complete one afterwards, or none."""
+    vocab, output = folder / "vocab.txt", folder / "output"
+    vocab.write_text("\n".join(WORDS) + "\n", encoding="utf-8")
+
+    def check(convert: Callable[[], dict]) -> None:
+        try:
+            info = convert()
+            assert len(load_features(output)) == info["counts"]["features"] > 0
+        finally:
+            left = sorted(path.name for path in folder.iterdir())
+            assert left in (["input", "vocab.txt"], ["input", "output", "vocab.txt"]), left
+            if output.exists():
+                assert (output / SIDECAR).is_file()
+                for file in output.iterdir():
+                    file.unlink()
+                output.rmdir()
+
+    def text(layout: TextLayout, **settings) -> Callable[[Path], object]:
+        settings = {"max_seq_length": 8, "dataset_format": dataset_format} | settings
+        return lambda path: check(
+            lambda: convert_classification(ClassificationConversion(path, vocab, output, layout, **settings))
+        )
+
+    def tags(dataset: str, unit: str = "character", **settings) -> Callable[[Path], object]:
+        layout = TaggingLayout(dataset, unit)
+        settings = {"max_seq_length": 6, "dataset_format": dataset_format} | settings
+        return lambda path: check(lambda: convert_tagging(TaggingConversion(path, vocab, output, layout, **settings)))
+
+    def squad(is_training: bool) -> Callable[[Path], object]:
+        settings = {"span": SpanOptions(16, 2), "dataset_format": dataset_format}
+        return lambda path: check(lambda: convert_squad(SquadConversion(path, vocab, output, is_training, **settings)))
+
+    skip = frozenset(["misaligned", "overlapping", "invalid_tags", "empty", "long_units"])
+    return [
+        Target("squad training", SQUAD, squad(True)),
+        Target("squad evaluation", SQUAD, squad(False)),
+        Target("tnews", TNEWS, text(KNOWN_LAYOUTS["tnews"])),
+        Target("chnsenticorp", CHN, text(KNOWN_LAYOUTS["chnsenticorp"], skip=skip)),
+        Target("cola", COLA, text(KNOWN_LAYOUTS["cola"])),
+        Target("stsb", STSB, text(KNOWN_LAYOUTS["stsb"])),
+        Target("pairs", PAIRS, text(TextLayout("tsv", "text_a", "text_b", "label"))),
+        Target("pairs of csv", PAIRS.replace("\t", ","), text(TextLayout("csv", "text_a", "text_b", "label"))),
+        Target("unlabelled", COLA, text(KNOWN_LAYOUTS["cola"], labelled=False)),
+        Target("cluener", CLUENER, tags("cluener")),
+        Target("cluener by words", CLUENER, tags("cluener", "word", skip=skip, scheme="BMES")),
+        Target("msra", MSRA, tags("msra", repair_tags=True)),
+        Target("conll", CONLL, tags("conll", skip=skip)),
+        Target("conll without tags", CONLL, tags("conll", labelled=False)),
+    ]  # fmt: skip
+
+
+def reading(folder: Path) -> list[Target]:
+    """Label files, sidecars, schemas, vocabularies and record files."""
+    complete = folder / "complete"
+    vocab, source = folder / "vocab.txt", folder / "source.tsv"
+    vocab.write_text("\n".join(WORDS) + "\n", encoding="utf-8")
+    source.write_text(CHN, encoding="utf-8")
+    layout = KNOWN_LAYOUTS["chnsenticorp"]
+    convert_classification(ClassificationConversion(source, vocab, complete, layout, dataset_format="numpy"))
+    sidecar, array = ((complete / name).read_bytes() for name in (SIDECAR, "classification-00000-of-00001.length.npy"))
+    records, output = folder / "records", folder / "output"
+    convert_classification(ClassificationConversion(source, vocab, records, layout))
+    index = (records / "classification-00000-of-00001.mindrecord.db").read_bytes()
+
+    def with_vocab(path: Path) -> None:
+        with contextlib.ExitStack() as stack:
+            stack.callback(lambda: [file.unlink() for file in output.glob("*")] and output.rmdir())
+            convert_classification(ClassificationConversion(source, path, output, layout, dataset_format="numpy"))
+
+    def with_sidecar(path: Path) -> None:
+        (complete / SIDECAR).write_bytes(path.read_bytes())
+        features = load_features(complete)
+        assert features.padded(np.arange(len(features)), 200)["input_ids"].shape == (2, 200)
+
+    def with_array(path: Path) -> None:
+        name = "classification-00000-of-00001.length.npy"
+        (complete / name).write_bytes(path.read_bytes())
+        list(iterate_shard("numpy", complete / name))
+
+    def with_mindrecord(path: Path) -> None:
+        name = "classification-00000-of-00001.mindrecord.db"
+        (records / name).write_bytes(path.read_bytes())
+        load_features(records)
+
+    def as_record(path: Path, schema: Path | None = None) -> None:
+        """The mutated bytes as the second record, its checksum right: else every mutation would be the same error."""
+        record = folder / "one.tfrecord"
+        with record.open("wb") as file:
+            write_records(file, [example(), path.read_bytes()])
+        load_features(record, schema)
+
+    def with_schema(path: Path) -> None:
+        record = folder / "one.tfrecord"
+        with record.open("wb") as file:
+            write_records(file, [example()])
+        load_features(record, path)
+
+    tfrecord = folder / "seed.tfrecord"
+    with tfrecord.open("wb") as file:
+        write_records(file, [example(), example()])
+    schema = json.dumps({"datasetType": "TF", "columns": {"input_ids": {"type": "int64", "rank": 1, "shape": [4]}}})
+    return [
+        Target("labels", "O\nB-PER\nI-PER\nB-LOC\nI-LOC\n", lambda path: tag_set(read_labels(path), None)),
+        Target("label map", '{"O": 0, "B-PER": 1, "I-PER": 2}', lambda path: read_labels(renamed(path, "map.json"))),
+        Target("vocabulary", "\n".join(WORDS) + "\n", with_vocab, 150),
+        Target("sidecar", sidecar, with_sidecar, 500),
+        Target("array", array, with_array),
+        # Mutations of MindRecord files that get past the checksums end in MindSpore, at times with the whole process.
+        Target("mindrecord", index, with_mindrecord, 30),
+        Target("record", example(), as_record, 500),
+        Target("tfrecord", tfrecord.read_bytes(), lambda path: load_features(renamed(path, "x.tfrecord"))),
+        Target("schema", schema, with_schema),
+    ]
+
+
+def example() -> bytes:
+    """A record of each kind of column."""
+    numbers = {"input_ids": [[5, 6, 0, 0]], "input_mask": [[1, 1, 0, 0]], "segment_ids": [[0, 0, 0, 0]],
+               "label_ids": [[1, 2, 0, 0]], "unique_ids": [7]}  # fmt: skip
+    arrays = {name: np.array(values) for name, values in numbers.items()} | {"scores": np.array([0.5], np.float32)}
+    return encode_examples(arrays, {"qas_id": ["q"]})[0]
+
+
+def renamed(path: Path, name: str) -> Path:
+    """The file under a name that says what it is."""
+    target = path.with_name(name)
+    target.write_bytes(path.read_bytes())
+    return target
+
+
+def mutations(content: bytes, seed: str) -> Iterator[bytes]:
+    """Endless variants: the file itself first, then one to three changes each."""
+    rng = random.Random(seed)
+    yield content
+    while True:
+        mutated = content
+        for _ in range(rng.choice((1, 1, 1, 2, 3))):
+            mutated = rng.choice(MUTATORS)(mutated, rng)
+        yield mutated
+
+
+def flip_bytes(content: bytes, rng: random.Random) -> bytes:
+    """Some bytes become others."""
+    changed = bytearray(content)
+    for _ in range(rng.randrange(1, 5)):
+        if changed:
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+    return bytes(changed)
+
+
+def cut(content: bytes, rng: random.Random) -> bytes:
+    """The end, or the beginning, is missing."""
+    at = rng.randrange(len(content) + 1)
+    return content[:at] if rng.random() < 0.7 else content[at:]
+
+
+def shuffle_lines(content: bytes, rng: random.Random) -> bytes:
+    """A line is doubled, dropped or moved, with one kind of end or another."""
+    lines = content.split(b"\n")
+    line = lines.pop(rng.randrange(len(lines)))
+    for _ in range(rng.randrange(3)):
+        lines.insert(rng.randrange(len(lines) + 1), line)
+    return rng.choice((b"\n", b"\n", b"\r\n", b"\n\n", b"\r")).join(lines)
+
+
+def insert(content: bytes, rng: random.Random) -> bytes:
+    """Something that means something appears, often where there was a piece of the file."""
+    pieces = (
+        b"\t", b",", b'"', b"\\", b"{", b"}", b"[", b"]", b" ", b"\n", b"\r", b"\x00", b"\x02", b":", b"-", b"O",
+        b"null", b"true", b"NaN", b"-1", b"1e999", b"9" * 25, b"9" * 5000, b"0.5", b"2147483648", b"[" * 3000,
+        b"\\ud800", b"\xef\xbb\xbf", "\u2028".encode(), "\u3000".encode(), "\U0001f600".encode(), "e\u0301".encode(),
+        b"\xff\xfe", b"x" * 300, b"\xe4\xb8\xad" * 200, b"..", b"/",
+    )  # fmt: skip
+    begin = rng.randrange(len(content) + 1)
+    end = begin if rng.random() < 0.5 else min(len(content), begin + rng.randrange(1, 12))
+    return content[:begin] + rng.choice(pieces) + content[end:]
+
+
+def random_text(content: bytes, rng: random.Random) -> bytes:
+    """Characters from everywhere appear."""
+    at = rng.randrange(len(content) + 1)
+    codes = [rng.choice((rng.randrange(0xD800), rng.randrange(0xE000, 0x110000))) for _ in range(rng.randrange(1, 20))]
+    return content[:at] + "".join(map(chr, codes)).encode() + content[at:]
+
+
+MUTATORS = (flip_bytes, cut, shuffle_lines, insert, insert, random_text)
+
+
+def fuzz(target: Target, path: Path, runs: int) -> Counter:
+    """Try mutations; how many were read and how many refused."""
+    outcomes: Counter = Counter()
+
+    def too_long(*_: object) -> None:
+        raise TimeoutError(f"{SECONDS_FOR_ONE} s are over")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    try:
+        for number, content in enumerate(islice(mutations(target.content, target.name), runs)):
+            path.write_bytes(content)
+            signal.alarm(SECONDS_FOR_ONE)
+            try:
+                target.use(path)
+                outcomes["read"] += 1
+            except UserError as error:
+                outcomes["refused"] += 1
+                assert number > 0, f"{target.name}: the valid file was refused: {error}"
+                assert len(str(error)) < 2000 and str(path.parent) in str(error), str(error)[:3000]
+            except Exception as error:
+                pytest.fail(f"{target.name}, mutation {number}: {error!r} of {content[:2000]!r}")
+            finally:
+                signal.alarm(0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    return outcomes
+
+
+@pytest.mark.filterwarnings("ignore:Reading `.npy`")  # of Python 2, says numpy of some damaged headers
+def test_mutated_inputs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda _: None)  # thousands of folders; a power cut is not what is tried
+    report, begin = {}, time.process_time()
+    for name, targets in (("converting", converting), ("reading", reading)):
+        folder = tmp_path / name
+        folder.mkdir()
+        for target in targets(folder):
+            report[target.name] = fuzz(target, folder / "input", target.runs)
+    capsys.readouterr()
+    total = sum(map(Counter.total, report.values()))
+    print({name: dict(outcomes) for name, outcomes in report.items()}, round(time.process_time() - begin, 1), "s")
+    assert total >= 5000
+    for name, outcomes in report.items():
+        # A target that refuses or reads everything tries nothing.
+        assert outcomes["refused"] > 5 and outcomes["read"] > (0 if name in ("tfrecord", "mindrecord") else 4), (
+            name,
+            outcomes,
+        )
