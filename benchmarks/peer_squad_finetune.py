@@ -32,6 +32,8 @@ from models.common.progress import Progress
 from models.common.weights.embedded import minilm_folder
 
 MODULE = "benchmarks.peer_squad_finetune"
+# Names, or their ends, of what weight decay leaves alone, beside LayerNorm; torch's LSTM puts its layer behind "bias".
+PLAIN = ("bias", "bias_ih_l0", "bias_hh_l0", "bias_ih_l0_reverse", "bias_hh_l0_reverse", "crf.start", "crf.end")
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def collate(windows: list[Window], length: int | None = None, labels: bool = Tru
 
 def make_optimizer(model: torch.nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
     """AdamW (betas 0.9, 0.999, epsilon 1e-8); biases and LayerNorm do not decay."""
-    plain = [p for name, p in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
+    plain = [p for name, p in model.named_parameters() if name.endswith(PLAIN) or "LayerNorm" in name]
     chosen = {id(parameter) for parameter in plain}
     decayed = [p for p in model.parameters() if id(p) not in chosen]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]

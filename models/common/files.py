@@ -86,6 +86,8 @@ def read_json(path: Path | str) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg})") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, brackets thousands deep
+        raise UserError(f"{path}: not a JSON file of ours; check the path") from None
 
 
 def read_text(path: Path | str) -> str:

@@ -11,8 +11,8 @@ from mindspore import Tensor, nn
 from mindspore.train.mind_ir_pb2 import ModelProto
 
 from models.bert.network import BertForSequenceClassification, BertForTokenClassification
-from models.common.nn.dropout import Dropout
 from models.common.export.mindir import load_graph, write_mindir
+from models.common.nn.dropout import Dropout
 from models.common.nn.losses import classification_loss, regression_loss, tagging_loss
 from models.common.nn.training import ClassificationTrainingNetwork, TaggingTrainingNetwork
 from models.common.packing import pack, unpack_tokens
@@ -242,7 +242,7 @@ def test_exported_graphs_are_flat_and_give_the_same(make, samples, tmp_path):
     fill(network)
     batch = pack(samples, ROWS, row_length=20, row_count=4)
     path = tmp_path / "graph.mindir"
-    write_mindir(network, {name: (4, 20) for name in NETWORK_INPUTS}, path, lite=False)
+    write_mindir(network, dict.fromkeys(NETWORK_INPUTS, (4, 20)), path, lite=False)
     assert not ModelProto.FromString(path.read_bytes()).functions
     inputs = [Tensor(batch.arrays[name]) for name in NETWORK_INPUTS]
     ours, theirs = load_graph(path)(*inputs).asnumpy(), network(*inputs).asnumpy()

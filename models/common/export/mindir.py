@@ -35,8 +35,9 @@ class PaddedRows(nn.Cell):
         outputs = self.network(input_ids, attention_mask, token_type_ids, self.position_ids)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         result = ()
-        for output, per in zip(outputs, self.pers, strict=True):
-            if per == PER_SAMPLE:
+        for k in range(len(self.pers)):  # not zip: a graph knows no `strict`
+            output = outputs[k]
+            if self.pers[k] == PER_SAMPLE:
                 output = ops.reshape(output, (output.shape[0], *output.shape[2:]))
             result = (*result, output)
         return result

@@ -10,18 +10,27 @@ from models.common.errors import UserError
 
 
 def labels_of(
-    features: FeatureSet, path: str, label_file: str | None, num_class: int | None, ids: np.ndarray | None
+    features: FeatureSet,
+    path: str,
+    label_file: str | None,
+    num_class: int | None,
+    ids: np.ndarray | None,
+    as_tags: bool = False,
 ) -> tuple[str, ...] | None:
     """Names in id order of the classes that `features` of `path` are labelled with; None where nothing tells them.
 
     Features that do not name their labels (record files made elsewhere) take the names of `label_file`, else plain
-    numbers up to `num_class`. ids: all labels that occur. Raises `UserError` where these contradict each other.
+    numbers up to `num_class`. ids: all labels that occur. as_tags: the labels are tags, and spelled as
+    `models.common.tagging` does; a label file may list entity types instead. Raises `UserError` where these contradict
+    each other.
     """
     stated = features.info.get("labels")
     if stated is not None and label_file is not None:
         raise UserError(f"{path}: names its labels itself; leave --label_file_path out")
     names = tuple(stated) if stated is not None else read_labels(label_file).names if label_file else None
-    if names is None and num_class is not None:
+    if names is not None and as_tags:
+        names = tag_set(Labels(names, label_file or path), None).names
+    if names is None and num_class is not None and not as_tags:
         names = tuple(map(str, range(num_class)))
     if names is None:
         return None

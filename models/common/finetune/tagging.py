@@ -137,7 +137,7 @@ class TaggingTask(Task):
         unit = features.info.get("unit")
         if unit in UNITS and unit != config.unit:
             raise UserError(f"{path}: made with --unit {unit}, not {config.unit}; give --unit {unit}")
-        given = labels_of(features, path, config.label_file_path, config.num_class, features.tokens.get("tag_id"))
+        given = labels_of(features, path, config.label_file_path, config.num_class, features.tokens.get("tag_id"), True)
         self.names = check_same_labels(self.names, given, path)
         scheme_of(self.names)  # says so when they are no tags
         return with_words(features)

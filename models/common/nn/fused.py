@@ -11,7 +11,7 @@ from mindspore import dtype as mstype
 from models.common.nn.dropout import Dropout
 from models.common.nn.kernels.operators import Kernels
 from models.common.nn.layers import LayerNorm
-from models.common.nn.precision import saturate, to_float32
+from models.common.nn.precision import as_type, saturate, to_float32
 from models.common.nn.relative import from_band, to_band
 
 
@@ -77,10 +77,9 @@ class DotProductAttention(nn.Cell):
         query, keys = self._split(query * self.scale, tokens), self._split(keys, tokens)
         scores = to_float32(self.scores(query, keys))  # [B, N, T, T]
         if table is not None:
-            table = ops.cast(table, query.dtype)
+            table = as_type(table, query.dtype)
             scores = scores + to_float32(from_band(self._distance_scores(query, table)))
-        probabilities = self.dropout(self.softmax(scores + mask), key)
-        probabilities = ops.cast(probabilities, query.dtype)
+        probabilities = as_type(self.dropout(self.softmax(scores + mask), key), query.dtype)
         context = self.weighted_sum(probabilities, self._split(values, tokens))  # [B, N, T, D]
         if table is not None:
             context = context + self._distance_context(probabilities, table)

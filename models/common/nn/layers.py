@@ -8,10 +8,10 @@ import zlib
 
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore import dtype as mstype
 
 from models.common.encoder_config import EncoderConfig
 from models.common.nn.kernels.operators import Kernels
+from models.common.nn.precision import as_type
 
 
 class Dense(nn.Cell):
@@ -33,9 +33,7 @@ class Dense(nn.Cell):
 
     def project(self, x: Tensor) -> Tensor:
         """The product and the bias, for subclasses that go on from there."""
-        weight, bias = self.weight, self.bias
-        if x.dtype == mstype.float16:
-            weight, bias = ops.cast(weight, mstype.float16), ops.cast(bias, mstype.float16)
+        weight, bias = as_type(self.weight, x.dtype), as_type(self.bias, x.dtype)
         return self.bias_add(self.matmul(x, weight), bias)
 
 

@@ -27,11 +27,16 @@ def compute_dtype(compute_type: str) -> ms.Type:
     return mstype.float16
 
 
-def to_float32(x: Tensor) -> Tensor:
-    """`x` as float32; no operator where it is that already."""
-    if x.dtype == mstype.float32:
+def as_type(x: Tensor, dtype: ms.Type) -> Tensor:
+    """`x` as `dtype`; no operator where it is that already."""
+    if x.dtype == dtype:
         return x
-    return ops.cast(x, mstype.float32)
+    return ops.cast(x, dtype)
+
+
+def to_float32(x: Tensor) -> Tensor:
+    """`x` as float32."""
+    return as_type(x, mstype.float32)
 
 
 def saturate(x: Tensor, dtype: ms.Type) -> Tensor:
