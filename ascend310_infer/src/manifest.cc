@@ -60,12 +60,13 @@ void ReadArtefact(const Fields &top, Manifest *manifest) {
   }
   const Fields artefact(*block, "artefact", {"file", "format", "ir_version", "sha256", "producer"}, top.problems());
   manifest->artefact_file = artefact.FileName("file");
-  manifest->artefact_format = artefact.Choice("format", {"mindir", "mindir_lite", "onnx"});
+  manifest->artefact_format = artefact.Choice("format", {"mindir", "mindir_lite", "air", "onnx"});
   manifest->artefact_sha256 = artefact.Hash("sha256");
   manifest->ir_version = artefact.Integer("ir_version", 1, kMaxInteger);
   artefact.String("producer");
-  if (manifest->artefact_format == "onnx") {
-    top.problems()->Add("artefact.format", "onnx is not for this program: export with --file_format mindir_lite");
+  if (manifest->artefact_format == "onnx" || manifest->artefact_format == "air") {
+    top.problems()->Add("artefact.format",
+                        manifest->artefact_format + " is not for this program: export with --file_format mindir_lite");
   }
 }
 

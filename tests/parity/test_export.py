@@ -260,7 +260,12 @@ def test_settings_of_a_run_are_taken_over(weights, tmp_path):
         ({"export_ckpt_file": "{folder}"}, ["{folder}"]),
         ({"max_seq_length": LENGTH + 1}, ["--max_seq_length 65: the model has 64 position embeddings"]),
         ({"max_seq_length": 0, "n_best_size": -1}, ["max_seq_length must be", "n_best_size must be"]),
-        ({"file_format": "AIR", "doc_stride": 62}, ["--file_format AIR", "leaves no room"]),
+        ({"file_format": "AIR"}, ["AIR: only MindSpore on an Ascend device writes it", "give --verify false"]),
+        ({"file_format": "AIR", "verify": "false", "device_target": "Ascend"}, ["no such device"]),
+        ({"doc_stride": 62}, ["leaves no room"]),
+        ({"unit": "word"}, ["--unit is not for squad models"]),
+        ({"task": "ner"}, ["has no head for --task ner"]),
+        ({"label_file_path": "x"}, ["answers have no labels"]),
         ({"export_batch_size": 0}, ["export_batch_size must be at least 1"]),
         ({"doc_stride": -3}, ["doc_stride must be at least 0"]),
         ({"max_seq_length": 16, "doc_stride": 12}, ["max_seq_length 16 leaves no room"]),
@@ -274,7 +279,7 @@ def test_settings_of_a_run_are_taken_over(weights, tmp_path):
         ({"device_id": 1}, ["--device_id 1"]),
         ({"export_file_name": "{folder}/long.txt/m"}, ["long.txt"]),
         ({"export_file_name": "{folder}/other/m"}, ["holds the export other.mindir"]),
-        ({"export_ckpt_file": "{bare}"}, ["heads.span"]),
+        ({"export_ckpt_file": "{bare}"}, ["has heads of no task"]),
     ],
 )
 def test_mistakes(weights, features, minilm_dir, tmp_path, capsys, changes, words):

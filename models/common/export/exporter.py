@@ -19,7 +19,7 @@ from models.common.encoder_config import EncoderConfig
 from models.common.errors import UserError
 from models.common.export import manifest as contract
 from models.common.export.manifest import Manifest
-from models.common.export.mindir import PaddedRows, load_graph, write_mindir
+from models.common.export.mindir import PaddedRows, load_graph, write_air, write_mindir
 from models.common.export.verify import verify
 from models.common.files import atomic_write, fsync_directory, read_json, require_file, sha256_of
 from models.common.packing import PER_TOKEN, Samples
@@ -46,7 +46,7 @@ class Export:
     task: dict[str, Any]
     outputs: Mapping[str, str]
     labels: tuple[str, ...] | None
-    format: str  # "mindir" or "mindir_lite"
+    format: str  # "mindir", "mindir_lite" or "air"
     rows: int
     row_length: int
     max_samples: int | None
@@ -99,7 +99,11 @@ def _make(what: Export, artefact: Path) -> Manifest:
     network = what.network if what.max_samples else PaddedRows(what.network, what.row_length, what.outputs)
     shape = (what.rows, what.row_length)
     outputs = _graph_outputs(what, network, len(names))
-    version = write_mindir(network, dict.fromkeys(names, shape), artefact, lite=what.format == "mindir_lite")
+    shapes = dict.fromkeys(names, shape)
+    if what.format == "air":
+        version = write_air(network, shapes, artefact)
+    else:
+        version = write_mindir(network, shapes, artefact, lite=what.format == "mindir_lite")
     vocab = artefact.with_name(VOCAB_FILE)
     with atomic_write(vocab) as temporary:
         shutil.copyfile(require_file(what.vocab, "vocabulary"), temporary)

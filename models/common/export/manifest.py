@@ -29,7 +29,7 @@ from models.common.packing import PER_SAMPLE, PER_TOKEN
 
 MANIFEST_VERSION = 1
 FILE_NAME = "manifest.json"
-FORMATS = ("mindir", "mindir_lite", "onnx")
+FORMATS = ("mindir", "mindir_lite", "air", "onnx")
 DTYPES = ("int32", "int64", "float32", "float16")
 ATTENTION_MASK = "attention_mask"
 # Made by whoever packs: which sample of the row a token belongs to (0 = padding) and its place inside that sample.

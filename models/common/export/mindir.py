@@ -67,6 +67,21 @@ def write_mindir(network: nn.Cell, input_shapes: Mapping[str, tuple[int, ...]], 
     return model.mind_ir_version
 
 
+def write_air(network: nn.Cell, input_shapes: Mapping[str, tuple[int, ...]], path: Path) -> int:
+    """Export `network` as AIR, which only MindSpore on an Ascend device writes; returns 1, there are no versions of it.
+
+    Never run: no such device was at hand.
+    """
+    network.set_train(False)
+    inputs = [Tensor(np.zeros(shape, np.int32)) for shape in input_shapes.values()]
+    with tempfile.TemporaryDirectory() as folder:
+        mindspore.export(network, *inputs, file_name=str(Path(folder) / "graph"), file_format="AIR")
+        with atomic_write(path) as temporary:
+            temporary.write_bytes((Path(folder) / "graph.air").read_bytes())
+            temporary.chmod(FILE_MODE)
+    return 1
+
+
 def _read_export(path: Path) -> ModelProto:
     """The protobuf of what `mindspore.export` wrote as `path`.
 

@@ -4,7 +4,8 @@ Writes EXPORT_FILE_NAME.mindir, and beside it manifest.json (how to feed it, and
 vocab.txt; give each export a folder of its own. Formats: MINDIR, which this MindSpore loads; MINDIR_LITE, the same
 graph lowered for MindSpore Lite 2.0. Shapes are static. Before the command says success, the file has been run on real
 samples, padded and of full length, and compared with the network: MINDIR in MindSpore, MINDIR_LITE in MindSpore Lite
-through the program of ascend310_infer, which is built for that.
+through the program of ascend310_infer, which is built for that. AIR, for the ATC compiler, is written by MindSpore on an
+Ascend device alone, and nothing can load it back.
 """
 
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ class ExportConfig(ModelConfig):
     """The flags; those of the original README keep their names."""
 
     export_ckpt_file: str | None = option(None, "weights of any format, or the folder of a run that fine-tuned them")
-    export_file_name: str = option("export/model", "what to write; .mindir is added")
+    export_file_name: str = option("export/model", "what to write; .mindir (.air) is added")
     export_batch_size: int = option(8, "rows of a batch of the graph", low=1)
     file_format: str = option("MINDIR", "what to write", choices=("MINDIR", "MINDIR_LITE", "AIR"))
     packed: bool = option(
@@ -64,11 +65,13 @@ def check(config: ExportConfig) -> None:
     problems = []
     if config.export_ckpt_file is None:
         problems.append("--export_ckpt_file is needed: the fine-tuned weights, or the folder of the run that made them")
-    if config.file_format == "AIR":
+    if config.file_format == "AIR" and config.device_target != "Ascend":
         problems.append(
-            "--file_format AIR: only MindSpore on an Ascend device writes it, nothing can load it back to verify it, "
-            "and this project has not run on one; export MINDIR, which MindSpore Lite on Ascend converts"
+            "--file_format AIR: only MindSpore on an Ascend device writes it; give --device_target Ascend there, or "
+            "export MINDIR, which MindSpore Lite on Ascend converts"
         )
+    if config.file_format == "AIR" and config.verify:
+        problems.append("--file_format AIR: nothing can load it back to verify it; give --verify false")
     if config.verify_data and not config.verify:
         problems.append("--verify_data has no use with --verify false")
     if problems:
@@ -79,7 +82,8 @@ def run(config: ExportConfig, model: FineTuned, networks: Networks) -> None:
     """Build the network, export it, verify it, say what was measured."""
     from models.common.export.exporter import Export, check_target, export
 
-    target = Path(config.export_file_name.removesuffix(".mindir") + ".mindir")
+    suffix = ".air" if config.file_format == "AIR" else ".mindir"
+    target = Path(config.export_file_name.removesuffix(suffix) + suffix)
     check_target(target)
     batches = samples_to_verify(config, model) if config.verify else None
     deployment, tokenizer = model.deployment, model.tokenizer
@@ -92,7 +96,8 @@ def run(config: ExportConfig, model: FineTuned, networks: Networks) -> None:
     )  # fmt: skip
     manifest = export(what, target, batches)
     size = target.stat().st_size / 1e6
-    print(f"{target}: {config.file_format}, MindIR version {manifest.artefact.ir_version}, {size:.1f} MB")
+    version = "" if config.file_format == "AIR" else f"MindIR version {manifest.artefact.ir_version}, "
+    print(f"{target}: {config.file_format}, {version}{size:.1f} MB")
     if manifest.parity is None:
         print("NOT verified, as asked by --verify false; the manifest says so (parity null)")
     else:
