@@ -4,8 +4,8 @@ Writes EXPORT_FILE_NAME.mindir, and beside it manifest.json (how to feed it, and
 vocab.txt; give each export a folder of its own. Formats: MINDIR, which this MindSpore loads; MINDIR_LITE, the same
 graph lowered for MindSpore Lite 2.0. Shapes are static. Before the command says success, the file has been run on real
 samples, padded and of full length, and compared with the network: MINDIR in MindSpore, MINDIR_LITE in MindSpore Lite
-through the program of ascend310_infer, which is built for that. AIR, for the ATC compiler, is written by MindSpore on an
-Ascend device alone, and nothing can load it back.
+through the program of ascend310_infer, which is built for that. AIR, for the ATC compiler, is written by MindSpore on
+an Ascend device alone, and nothing can load it back.
 """
 
 from collections.abc import Mapping
