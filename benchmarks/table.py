@@ -55,22 +55,26 @@ def run_row(result: dict[str, Any], source: Path) -> list[str]:
     """The row of a fine-tuning run, which must be over."""
     if not result["finished"]:
         raise UserError(f"{source}: the run has not finished; wait for its last epoch")
-    who = OURS if "our_squad_finetune" in result["environment"]["command"] else PEER
     return [
-        who, str(result["settings"]["seed"]), str(len(result["epochs"])),
+        side_of(result), str(result["settings"]["seed"]), str(len(result["epochs"])),
         f"{result['train_windows']} / {result['dev_windows']}", f"{result['exact_match']:.2f}", f"{result['f1']:.2f}",
     ]  # fmt: skip
 
 
-def difference_of_means(rows: list[list[str]]) -> list[str]:
+def side_of(result: dict[str, Any]) -> str:
+    """Who did a fine-tuning run."""
+    return OURS if "our_squad_finetune" in result["environment"]["command"] else PEER
+
+
+def difference_of_means(results: list[dict[str, Any]]) -> list[str]:
     """A line that compares the two sides of the fine-tuning runs; none where one side is missing."""
-    sides = {side: [row[-2:] for row in rows if row[0] == side] for side in (OURS, PEER)}
-    if not all(sides.values()):
+    sides = [[result for result in results if side_of(result) == side] for side in (OURS, PEER)]
+    if not all(sides):
         return []
-    means = {
-        side: [fmean(map(float, column)) for column in zip(*values, strict=True)] for side, values in sides.items()
-    }
-    exact, f1 = (ours - peer for ours, peer in zip(means[OURS], means[PEER], strict=True))
+    exact, f1 = (
+        fmean(result[score] for result in sides[0]) - fmean(result[score] for result in sides[1])
+        for score in ("exact_match", "f1")
+    )
     return [f"Means, ours less the peer's: EM {exact:+.2f}, F1 {f1:+.2f}.", ""]
 
 
@@ -91,6 +95,7 @@ def tables(paths: list[Path]) -> str:
     """The tables of all files; a `UserError` for a file that is no result."""
     races: list[list[str]] = []
     runs: list[list[str]] = []
+    fine_tuned: list[dict[str, Any]] = []
     below: dict[str, list[str]] = {"races": [], "runs": []}
     for path in paths:
         result = read_json(path)
@@ -99,6 +104,7 @@ def tables(paths: list[Path]) -> str:
                 raise UserError(f"{path}: made with --quick, which measures nothing")
             if "losses" in result:
                 runs.append(run_row(result, path))
+                fine_tuned.append(result)
                 below["runs"].append(conditions(result))
             else:
                 races += race_rows(result)
@@ -108,7 +114,7 @@ def tables(paths: list[Path]) -> str:
     parts = []
     for titles, rows, lines in ((RACES, races, below["races"]), (RUNS, runs, below["runs"])):
         if rows:
-            means = difference_of_means(rows) if titles is RUNS else []
+            means = difference_of_means(fine_tuned) if titles is RUNS else []
             parts.append(
                 "\n".join([_line(titles), _line(["---"] * len(titles)), *map(_line, rows), "", *means, *lines])
             )
