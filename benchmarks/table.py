@@ -2,12 +2,14 @@
 
 With --write FILE.md they go into that file, between its lines `<!-- results -->` and `<!-- end of results -->`.
 
-One row for each ratio of a race, one for each fine-tuning run; below each table a line for each file says with which
-command, processor, threads and versions it was measured. Results of --quick measure nothing and are refused.
+One row for each ratio of a race, one for each fine-tuning run, and the difference of the two sides' means. Below each
+table a line for each file says with which command, processor, threads and versions it was measured. Results of --quick
+measure nothing and are refused.
 """
 
 import argparse
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from models.common.cli import run_main
@@ -26,7 +28,8 @@ RACES = (
     "by processor time",
     "MiB, ours / peer",
 )
-RUNS = ("run", "seed", "epochs", "questions' windows, train / dev", "EM", "F1", "minutes of training")
+RUNS = ("run", "seed", "epochs", "questions' windows, train / dev", "EM", "F1")
+OURS, PEER = "MindSpore, ours", "transformers + torch"
 PACKAGES = {"mindspore": "MindSpore", "torch": "torch", "transformers": "transformers", "onnxruntime": "ONNX Runtime"}
 
 
@@ -52,13 +55,27 @@ def run_row(result: dict[str, Any], source: Path) -> list[str]:
     """The row of a fine-tuning run, which must be over."""
     if not result["finished"]:
         raise UserError(f"{source}: the run has not finished; wait for its last epoch")
-    seconds = sum(epoch["train_seconds"] for epoch in result["epochs"])
-    who = "MindSpore, ours" if "our_squad_finetune" in result["environment"]["command"] else "transformers + torch"
     return [
-        who, str(result["settings"]["seed"]), str(len(result["epochs"])),
+        side_of(result), str(result["settings"]["seed"]), str(len(result["epochs"])),
         f"{result['train_windows']} / {result['dev_windows']}", f"{result['exact_match']:.2f}", f"{result['f1']:.2f}",
-        f"{seconds / 60:.0f}",
     ]  # fmt: skip
+
+
+def side_of(result: dict[str, Any]) -> str:
+    """Who did a fine-tuning run."""
+    return OURS if "our_squad_finetune" in result["environment"]["command"] else PEER
+
+
+def difference_of_means(results: list[dict[str, Any]]) -> list[str]:
+    """A line that compares the two sides of the fine-tuning runs; none where one side is missing."""
+    sides = [[result for result in results if side_of(result) == side] for side in (OURS, PEER)]
+    if not all(sides):
+        return []
+    exact, f1 = (
+        fmean(result[score] for result in sides[0]) - fmean(result[score] for result in sides[1])
+        for score in ("exact_match", "f1")
+    )
+    return [f"Means, ours less the peer's: EM {exact:+.2f}, F1 {f1:+.2f}.", ""]
 
 
 def conditions(result: dict[str, Any]) -> str:
@@ -78,6 +95,7 @@ def tables(paths: list[Path]) -> str:
     """The tables of all files; a `UserError` for a file that is no result."""
     races: list[list[str]] = []
     runs: list[list[str]] = []
+    fine_tuned: list[dict[str, Any]] = []
     below: dict[str, list[str]] = {"races": [], "runs": []}
     for path in paths:
         result = read_json(path)
@@ -86,6 +104,7 @@ def tables(paths: list[Path]) -> str:
                 raise UserError(f"{path}: made with --quick, which measures nothing")
             if "losses" in result:
                 runs.append(run_row(result, path))
+                fine_tuned.append(result)
                 below["runs"].append(conditions(result))
             else:
                 races += race_rows(result)
@@ -95,7 +114,10 @@ def tables(paths: list[Path]) -> str:
     parts = []
     for titles, rows, lines in ((RACES, races, below["races"]), (RUNS, runs, below["runs"])):
         if rows:
-            parts.append("\n".join([_line(titles), _line(["---"] * len(titles)), *map(_line, rows), "", *lines]))
+            means = difference_of_means(fine_tuned) if titles is RUNS else []
+            parts.append(
+                "\n".join([_line(titles), _line(["---"] * len(titles)), *map(_line, rows), "", *means, *lines])
+            )
     return "\n\n".join(parts)
 
 
