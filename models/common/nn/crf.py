@@ -110,12 +110,12 @@ class Crf(nn.Cell):
 
     def _middle(self, left: Tensor, right: Tensor, before: Tensor, after: Tensor) -> Tensor:
         """The best label between two nodes [n, L, L] whose outer labels are [n] each -> [n]."""
-        row = ops.amax(left + ops.expand_dims(self._others(before), 2), 1)  # left[before], [n, L]
-        column = ops.amax(right + ops.expand_dims(self._others(after), 1), 2)  # right[:, after], [n, L]
+        row = ops.reduce_sum(left * ops.expand_dims(self._chosen(before), 2), 1)  # left[before], [n, L]
+        column = ops.reduce_sum(right * ops.expand_dims(self._chosen(after), 1), 2)  # right[:, after], [n, L]
         return self.argmax(row + column)
 
-    def _others(self, label: Tensor) -> Tensor:  # [n] -> [n, L], 0 at the label, FAR at the others
-        return (1.0 - ops.cast(ops.equal(ops.expand_dims(label, 1), self.labels), mstype.float32)) * FAR
+    def _chosen(self, label: Tensor) -> Tensor:  # [n] -> [n, L], 1 at the label, 0 at the others
+        return ops.cast(ops.equal(ops.expand_dims(label, 1), self.labels), mstype.float32)
 
     def _interleaved(self, even: Tensor, odd: Tensor) -> Tensor:  # [n] twice -> [2n]
         return ops.reshape(ops.expand_dims(even, 1) * self.left + ops.expand_dims(odd, 1) * self.right, (-1,))
