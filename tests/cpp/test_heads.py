@@ -28,6 +28,12 @@ MODELS = {
     "numbers": (("pooler", "heads.classifier"), None, run_classifier, {"assessment_method": "spearman_correlation"}),
     "linear": (("heads.tagger",), TAGS, run_ner, {"unit": "word"}),
     "crf": (("heads.tagger", "heads.crf"), TAGS, run_ner, {"unit": "word", "use_crf": "true"}),
+    "lstm": (
+        ("heads.lstm", "heads.tagger", "heads.crf"),
+        TAGS,
+        run_ner,
+        {"unit": "word", "use_crf": "true", "with_lstm": "true"},
+    ),
 }
 
 

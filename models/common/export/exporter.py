@@ -101,9 +101,9 @@ def _make(what: Export, artefact: Path) -> Manifest:
     outputs = _graph_outputs(what, network, len(names))
     shapes = dict.fromkeys(names, shape)
     if what.format == "air":
-        version = write_air(network, shapes, artefact)
+        written = write_air(network, shapes, artefact)
     else:
-        version = write_mindir(network, shapes, artefact, lite=what.format == "mindir_lite")
+        written = write_mindir(network, shapes, artefact, lite=what.format == "mindir_lite")
     vocab = artefact.with_name(VOCAB_FILE)
     with atomic_write(vocab) as temporary:
         shutil.copyfile(require_file(what.vocab, "vocabulary"), temporary)
@@ -111,14 +111,14 @@ def _make(what: Export, artefact: Path) -> Manifest:
     manifest = Manifest(
         model=contract.Model(what.model, what.config.to_dict()),
         task=what.task,
-        artefact=contract.Artefact(artefact.name, what.format, version, sha256_of(artefact), _producer()),
+        artefact=contract.Artefact(artefact.name, what.format, written.version, sha256_of(artefact), _producer()),
         precision="float32",
         packing=contract.Packing(what.row_length, what.max_samples) if what.max_samples else None,
         sample_inputs=tuple(
             contract.SampleInput(name, f"{index:02}_data", "int32", (what.row_length,), (0, highest.get(name, 1)))
             for index, name in enumerate(PADDED_INPUTS)
         ),
-        inputs=tuple(contract.GraphInput(name, "int32", shape, name) for name in names),
+        inputs=tuple(contract.GraphInput(name, "int32", shape, name) for name in written.inputs),
         outputs=outputs,
         labels=what.labels,
         tokenizer=contract.Tokenizer(VOCAB_FILE, sha256_of(vocab), what.lower_case),

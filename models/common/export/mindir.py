@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import mindspore
 import numpy as np
@@ -17,6 +18,13 @@ from models.common.packing import PER_SAMPLE
 # MindSpore gives what it exports mode 0400, so a second export into the same place or a clean-up fails.
 FILE_MODE = 0o644
 PROTOBUF_LIMIT = 2**31 - 2**20  # a message ends below 2 GiB; the graph itself takes less than the MiB left for it
+
+
+class Written(NamedTuple):
+    """What a written graph is: version of its format, names of its inputs (lowered, of those that it reads)."""
+
+    version: int
+    inputs: tuple[str, ...]
 
 
 class PaddedRows(nn.Cell):
@@ -43,11 +51,11 @@ class PaddedRows(nn.Cell):
         return result
 
 
-def write_mindir(network: nn.Cell, input_shapes: Mapping[str, tuple[int, ...]], path: Path, lite: bool) -> int:
-    """Export `network` (int32 inputs of `input_shapes`, in the order of its `construct`) and return the MindIR version.
+def write_mindir(network: nn.Cell, input_shapes: Mapping[str, tuple[int, ...]], path: Path, lite: bool) -> Written:
+    """Export `network` (int32 inputs of `input_shapes`, in the order of its `construct`).
 
     lite: lower the graph to what MindSpore Lite 2.0 loads. Raises `UserError` where that is impossible, and when the
-    graph's inputs are not exactly `input_shapes`: MindSpore silently drops one that the network does not use.
+    exported graph's inputs are not exactly `input_shapes`.
     """
     network.set_train(False)
     inputs = [Tensor(np.zeros(shape, np.int32)) for shape in input_shapes.values()]
@@ -55,8 +63,7 @@ def write_mindir(network: nn.Cell, input_shapes: Mapping[str, tuple[int, ...]], 
         exported = Path(folder) / "graph.mindir"
         mindspore.export(network, *inputs, file_name=str(exported), file_format="MINDIR")
         model = _read_export(exported)
-    # "<id>_<function>:<name>": Lite and MindSpore both call the input by what follows the colon.
-    found = {value.name.rpartition(":")[2]: tuple(value.tensor[0].dims) for value in model.graph.input}
+    found = _inputs(model)
     if found != dict(input_shapes):
         raise UserError(f"the graph has the inputs {found}, wanted are {dict(input_shapes)}")
     if lite:
@@ -64,11 +71,17 @@ def write_mindir(network: nn.Cell, input_shapes: Mapping[str, tuple[int, ...]], 
     with atomic_write(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
         temporary.chmod(FILE_MODE)
-    return model.mind_ir_version
+    return Written(model.mind_ir_version, tuple(_inputs(model)))
 
 
-def write_air(network: nn.Cell, input_shapes: Mapping[str, tuple[int, ...]], path: Path) -> int:
-    """Export `network` as AIR, which only MindSpore on an Ascend device writes; returns 1, there are no versions of it.
+def _inputs(model: ModelProto) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the graph's inputs."""
+    # "<id>_<function>:<name>": Lite and MindSpore both call the input by what follows the colon.
+    return {value.name.rpartition(":")[2]: tuple(value.tensor[0].dims) for value in model.graph.input}
+
+
+def write_air(network: nn.Cell, input_shapes: Mapping[str, tuple[int, ...]], path: Path) -> Written:
+    """Export `network` as AIR, which only MindSpore on an Ascend device writes; its version is 1, it has no others.
 
     Never run: no such device was at hand.
     """
@@ -79,7 +92,7 @@ def write_air(network: nn.Cell, input_shapes: Mapping[str, tuple[int, ...]], pat
         with atomic_write(path) as temporary:
             temporary.write_bytes((Path(folder) / "graph.air").read_bytes())
             temporary.chmod(FILE_MODE)
-    return 1
+    return Written(1, tuple(input_shapes))
 
 
 def _read_export(path: Path) -> ModelProto:

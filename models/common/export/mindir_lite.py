@@ -84,7 +84,7 @@ RULES: dict[str, Rule] = {
     ),
 }
 # These are no functions in either version and are taken over as they are.
-UNCHANGED = ("Load", "Depend", "UpdateState", "MakeTuple", "TupleGetItem")
+UNCHANGED = ("Load", "Depend", "UpdateState", "MakeTuple", "TupleGetItem", "LSTM")
 
 
 def lower(model: ModelProto) -> None:
@@ -232,9 +232,12 @@ def _replace(graph: GraphProto, nodes: Iterable[NodeProto]) -> None:
 
 
 def _remove_unused(model: ModelProto) -> None:
-    """Drop the constants that became attributes, and the primitives that no node calls any more."""
+    """Drop the constants that became attributes, the primitives that no node calls any more, and inputs of the graph
+    that nothing reads (position ids of a model with relative positions), as Lite does itself when it loads one."""
     read = {name for node in model.graph.node for name in node.input} | {output.name for output in model.graph.output}
     _replace(model.graph, [node for node in model.graph.node if node.op_type != "Constant" or node.output[0] in read])
+    for value in [value for value in model.graph.input if value.name not in read]:
+        model.graph.input.remove(value)
     called = {node.op_type.removeprefix(REFERENCE) for node in model.graph.node}
     kept = [primitive for primitive in model.primitives if primitive.name in called]
     copies = [PrimitiveProto.FromString(primitive.SerializeToString()) for primitive in kept]

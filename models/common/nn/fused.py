@@ -47,7 +47,9 @@ class DotProductAttention(nn.Cell):
         self.dropout = Dropout(rate, stream)
         self.scores = ops.BatchMatMul(transpose_b=True)
         self.weighted_sum = ops.BatchMatMul()
-        self.table_scores, self.table_sum = ops.MatMul(transpose_b=True), ops.MatMul()
+        # Lite 2.0 turns a constant around in place for a product that wants it transposed, whoever else reads it: both
+        # products say the same, and the second one gets a transposed table of its own.
+        self.table_product = ops.MatMul(transpose_b=True)
         self.softmax = ops.Softmax(-1)
         self.kernel = None
 
@@ -86,12 +88,13 @@ class DotProductAttention(nn.Cell):
         return ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, self.heads * self.head_size))
 
     def _distance_scores(self, query: Tensor, table: Tensor) -> Tensor:  # [B, N, T, D], [2T+1, D] -> [B, N, T, 2T+1]
-        flat = self.table_scores(ops.reshape(query, (-1, self.head_size)), table)
+        flat = self.table_product(ops.reshape(query, (-1, self.head_size)), table)
         return ops.reshape(flat, (-1, *query.shape[1:3], table.shape[0]))
 
     def _distance_context(self, probabilities: Tensor, table: Tensor) -> Tensor:  # [B, N, T, T] -> [B, N, T, D]
         band = ops.reshape(to_band(probabilities), (-1, table.shape[0]))  # [B * N * T, 2T+1]
-        return ops.reshape(self.table_sum(band, table), (-1, *probabilities.shape[1:3], self.head_size))
+        context = self.table_product(band, ops.transpose(table, (1, 0)))
+        return ops.reshape(context, (-1, *probabilities.shape[1:3], self.head_size))
 
     def _split(self, x: Tensor, tokens: int) -> Tensor:  # [M, H] -> [B, N, T, D]
         return ops.transpose(ops.reshape(x, (-1, tokens, self.heads, self.head_size)), (0, 2, 1, 3))
