@@ -18,6 +18,7 @@ from models.common.cli import run_main
 from models.common.errors import UserError
 from models.common.files import write_json
 from models.common.train.metrics_log import read_metrics
+from models.common.weights.embedded import minilm_folder
 
 MODULE = "benchmarks.our_finetune"
 COMMANDS = ("run_classifier", "run_ner")
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace, environment: dict[str, Any]) -> dict[str, Any]
     command = [
         sys.executable, "-m", f"models.bert.{args.command}", "--recipe", args.recipe, "--seed", args.seed,
         "--do_train", "true", "--do_eval", "true", "--train_data_file_path", args.train,
-        "--eval_data_file_path", args.dev, "--load_pretrain_checkpoint_path", args.weights,
+        "--eval_data_file_path", args.dev, "--load_pretrain_checkpoint_path", args.weights or minilm_folder(),
         "--save_finetune_checkpoint_path", folder,
     ]  # fmt: skip
     if args.command == "run_ner":
@@ -69,7 +70,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", required=True, help="of models/bert/recipes.yaml")
     parser.add_argument("--train", type=Path, required=True, help="features to train on")
     parser.add_argument("--dev", type=Path, required=True, help="features to score on")
-    parser.add_argument("--weights", type=Path, required=True, help="Hugging Face folder")
+    parser.add_argument("--weights", type=Path, help="Hugging Face folder; the embedded MiniLM when not given")
     parser.add_argument("--output_dir", type=Path, required=True, help="where result.json is written")
     parser.add_argument("--use_crf", choices=("true", "false"), default="false", help="as of run_ner")
     parser.add_argument("--with_lstm", choices=("true", "false"), default="false", help="as of run_ner")

@@ -29,6 +29,7 @@ from models.common.finetune.labels import scheme_of
 from models.common.finetune.settings import FineTuneConfig
 from models.common.progress import Progress
 from models.common.tasks import classification, tagging
+from models.common.weights.embedded import minilm_folder
 
 MODULE = "benchmarks.peer_finetune"
 COMMANDS = {"run_classifier": run_classifier, "run_ner": run_ner}
@@ -74,11 +75,12 @@ class Peer:
         self.train, self.dev = load_features(args.train), load_features(args.dev)
         self.is_tagging = args.command == "run_ner"
         self.names = self.train.info.get("labels")
+        weights = str(args.weights or minilm_folder())
         if self.is_tagging:
-            self.model = BertTagger(str(args.weights), len(self.names), config.use_crf, config.with_lstm)
+            self.model = BertTagger(weights, len(self.names), config.use_crf, config.with_lstm)
             self.label = "tag_id"
         else:
-            self.model = Classifier(str(args.weights), len(self.names) if self.names else 1)
+            self.model = Classifier(weights, len(self.names) if self.names else 1)
             self.label = "label"
 
     def step(self, rows: list[int]) -> float:
@@ -118,7 +120,7 @@ def run(args: argparse.Namespace, config: FineTuneConfig, environment: dict[str,
     torch.manual_seed(args.seed)
     peer, settings = Peer(args, config), config.optimizer
     steps = config.epoch_num * -(-len(peer.train) // config.train_batch_size)
-    optimizer = make_optimizer(peer.model, settings.learning_rate, settings.weight_decay)
+    optimizer = make_optimizer(peer.model, settings.learning_rate, settings.weight_decay, settings.head_learning_rate)
     schedule = get_linear_schedule_with_warmup(optimizer, round(settings.warmup_ratio * steps), steps)
     result = {
         "benchmark": MODULE, "settings": sidebyside.settings_of(args), "samples": [len(peer.train), len(peer.dev)],

@@ -116,12 +116,19 @@ def collate(windows: list[Window], length: int | None = None, labels: bool = Tru
     return batch
 
 
-def make_optimizer(model: torch.nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW (betas 0.9, 0.999, epsilon 1e-8); biases and LayerNorm do not decay."""
-    plain = [p for name, p in model.named_parameters() if name.endswith(PLAIN) or "LayerNorm" in name]
-    chosen = {id(parameter) for parameter in plain}
-    decayed = [p for p in model.parameters() if id(p) not in chosen]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+def make_optimizer(
+    model: torch.nn.Module, learning_rate: float, weight_decay: float, head_learning_rate: float | None = None
+) -> torch.optim.AdamW:
+    """AdamW (betas 0.9, 0.999, epsilon 1e-8); biases and LayerNorm do not decay, what is not BERT may learn faster."""
+    head_learning_rate = learning_rate if head_learning_rate is None else head_learning_rate
+    parameters: dict[tuple[bool, bool], list[torch.nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        parameters["bert." in name, name.endswith(PLAIN) or "LayerNorm" in name].append(parameter)
+    groups = [
+        {"params": group, "lr": learning_rate if in_bert else head_learning_rate,
+         "weight_decay": 0.0 if plain else weight_decay}
+        for (in_bert, plain), group in parameters.items()
+    ]  # fmt: skip
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)
 
 

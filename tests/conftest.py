@@ -37,6 +37,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the run when a test was skipped for a reason that is not on the list."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:  # a worker of pytest-xdist: the process that gathers the reports decides
+        return
     reasons = {_reason(report) for report in reporter.stats.get("skipped", [])}
     for reason in sorted(reasons - set(ALLOWED_SKIPS)):
         reporter.write_line(f"a skip that is not on the list of tests/conftest.py: {reason}", red=True)

@@ -111,7 +111,8 @@ def test_it_learns_and_scores_as_seqeval_does(trained):
 
 @pytest.mark.parametrize(("use_crf", "with_lstm"), [("false", "false"), ("false", "true"), ("true", "true")])
 def test_every_head_learns(inputs, tmp_path, use_crf, with_lstm):
-    training(inputs, tmp_path, use_crf=use_crf, with_lstm=with_lstm)
+    faster = {"optimizer.head_learning_rate": "5e-3"}
+    training(inputs, tmp_path, use_crf=use_crf, with_lstm=with_lstm, **faster)
     assert json.loads((tmp_path / "eval.json").read_text())["f1"] > 0.6
     names = load_file(tmp_path / "best/model.safetensors")
     assert ("heads.crf.start" in names, "heads.lstm.forward.bias" in names) == (use_crf == "true", with_lstm == "true")

@@ -19,6 +19,7 @@ SHAPES = {
     "encoder.layers.0.feed_forward.up.bias": (16,),
     "encoder.layers.0.feed_forward.norm.weight": (8,),
     "embeddings.word.weight": (30, 8),
+    "heads.tagger.weight": (5, 8),
 }
 SETTINGS = {"weight_decay": 0.05, "beta1": 0.9, "beta2": 0.999, "eps": 1e-6}
 STEPS = 12
@@ -36,36 +37,37 @@ def problem():
     return weights, gradients, rates
 
 
-def run_ours(kind, weights, gradients, rates, factor=1.0):
+def run_ours(kind, weights, gradients, rates, factor=1.0, head_rate=1.0):
     parameters = [Parameter(Tensor(value), name=name) for name, value in weights.items()]
-    optimizer = optimizers.create(kind, parameters, **SETTINGS)
+    optimizer = optimizers.create(kind, parameters, **SETTINGS, head_rate=head_rate)
     for step, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
         scalars = (Tensor(value, ms.float32) for value in (factor, rate, step))
         optimizer(tuple(Tensor(gradient[name]) for name in weights), *scalars)
     return {p.name: p.asnumpy() for p in parameters}
 
 
-def test_adamw_equals_torch(problem):
+@pytest.mark.parametrize("head_rate", [1.0, 20.0])
+def test_adamw_equals_torch(problem, head_rate):
     weights, gradients, rates = problem
     theirs = {name: torch.nn.Parameter(torch.tensor(value)) for name, value in weights.items()}
     groups = [
-        {"params": [p for name, p in theirs.items() if decays(name) is flag], "weight_decay": 0.05 * flag}
-        for flag in (True, False)
+        {"params": [p], "weight_decay": 0.05 * decays(name), "factor": head_rate if "heads" in name else 1.0}
+        for name, p in theirs.items()
     ]
     reference = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-6)
     for gradient, rate in zip(gradients, rates, strict=True):
         for group in reference.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         for name, p in theirs.items():
             p.grad = torch.tensor(gradient[name] * np.float32(0.5))
         reference.step()
-    ours = run_ours("adamw", weights, gradients, rates, factor=0.5)
+    ours = run_ours("adamw", weights, gradients, rates, factor=0.5, head_rate=head_rate)
     tolerance = TOLERANCES["optimizer steps"]
     for name, p in theirs.items():
         np.testing.assert_allclose(ours[name], p.detach().numpy(), tolerance.rtol, tolerance.atol, err_msg=name)
 
 
-def lamb_in_float64(weights, gradients, rates):
+def lamb_in_float64(weights, gradients, rates, head_rate):
     values = {name: value.astype(np.float64) for name, value in weights.items()}
     state = dict.fromkeys(weights, (0.0, 0.0))
     for t, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
@@ -78,18 +80,18 @@ def lamb_in_float64(weights, gradients, rates):
             r = r + (0.0 if name.endswith("bias") or "norm" in name else 0.05) * x
             x_norm, r_norm = np.linalg.norm(x), np.linalg.norm(r)
             trust = x_norm / r_norm if x_norm > 0 and r_norm > 0 else 1.0
-            values[name] = x - rate * trust * r
+            values[name] = x - rate * (head_rate if "heads" in name else 1.0) * trust * r
     return values
 
 
-@pytest.mark.parametrize("zero_weights", [False, True])
-def test_lamb_equals_the_paper(problem, zero_weights):
+@pytest.mark.parametrize(("zero_weights", "head_rate"), [(False, 1.0), (True, 1.0), (False, 4.0)])
+def test_lamb_equals_the_paper(problem, zero_weights, head_rate):
     weights, gradients, rates = problem
     if zero_weights:  # the trust ratio of a parameter that is all zeros is 1
         weights = {name: np.zeros_like(value) for name, value in weights.items()}
-    ours = run_ours("lamb", weights, gradients, rates)
+    ours = run_ours("lamb", weights, gradients, rates, head_rate=head_rate)
     tolerance = TOLERANCES["optimizer steps"]
-    for name, expected in lamb_in_float64(weights, gradients, rates).items():
+    for name, expected in lamb_in_float64(weights, gradients, rates, head_rate).items():
         np.testing.assert_allclose(ours[name], expected, tolerance.rtol, tolerance.atol, err_msg=name)
 
 

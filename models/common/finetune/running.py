@@ -69,6 +69,8 @@ def check(task: Task) -> None:
     if config.do_train and config.load_finetune_checkpoint_path:
         problems.append("--load_finetune_checkpoint_path is for evaluation only; to train on from fine-tuned weights "
                         "give them as --load_pretrain_checkpoint_path")  # fmt: skip
+    if config.optimizer.head_learning_rate is not None and not config.optimizer.learning_rate:
+        problems.append("--optimizer.head_learning_rate is taken relative to --optimizer.learning_rate, which is 0")
     problems += task.problems()
     if problems:
         raise UserError("; ".join(problems))
@@ -92,8 +94,9 @@ def train(task: Task) -> dict[str, Any] | None:
     network = build(task, checkpoint, new=task.head)
     settings = config.optimizer
     optimizer = optimizers.create(
-        settings.name, network.trainable_params(), settings.weight_decay, settings.beta1, settings.beta2, settings.eps
-    )
+        settings.name, network.trainable_params(), settings.weight_decay, settings.beta1, settings.beta2, settings.eps,
+        settings.head_rate,
+    )  # fmt: skip
     step = TrainStep(task.training_network(network), optimizer, settings.max_grad_norm, config.scales_loss)
     plan = BatchPlan(
         features.lengths, config.max_seq_length, config.train_batch_size, config.epoch_num, config.seed,

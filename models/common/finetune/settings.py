@@ -15,6 +15,9 @@ class OptimizerConfig:
 
     name: str = option("adamw", "optimizer", choices=("adamw", "lamb"))
     learning_rate: float = option(5e-5, "highest learning rate, reached at the end of the warm-up", low=0.0)
+    head_learning_rate: float | None = option(
+        None, "highest learning rate of the task's head, which starts from nothing; default: learning_rate", low=0.0
+    )
     end_learning_rate: float = option(0.0, "learning rate of the last step", low=0.0)
     power: float = option(1.0, "power of the polynomial decay; 1 is linear", low=0.0)
     warmup_ratio: float = option(0.1, "share of all steps in which the learning rate rises from 0", low=0.0, high=1.0)
@@ -23,6 +26,11 @@ class OptimizerConfig:
     beta2: float = option(0.999, "decay of the second moment", low=0.0, high=0.999999)
     eps: float = option(1e-8, "added to the root of the second moment", low=1e-30)
     max_grad_norm: float = option(1.0, "global L2 norm to which gradients are clipped; 0 does not clip", low=0.0)
+
+    @property
+    def head_rate(self) -> float:
+        """The head's learning rate as a multiple of the others'."""
+        return 1.0 if self.head_learning_rate is None else self.head_learning_rate / self.learning_rate
 
 
 @dataclass(frozen=True)

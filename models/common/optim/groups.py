@@ -1,4 +1,4 @@
-"""Which parameters weight decay leaves alone."""
+"""What differs from parameter to parameter: weight decay and learning rate."""
 
 
 def decays(name: str) -> bool:
@@ -8,3 +8,8 @@ def decays(name: str) -> bool:
     start and end scores of a CRF are biases by another name.
     """
     return not (name.endswith((".bias", ".crf.start", ".crf.end")) or ".norm." in name)
+
+
+def is_head(name: str) -> bool:
+    """Whether the parameter of this canonical name belongs to a task's head, not to the pretrained network."""
+    return name.startswith("heads.")

@@ -11,7 +11,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.ops import composite, functional
 
 from models.common.errors import UserError
-from models.common.optim.groups import decays
+from models.common.optim.groups import decays, is_head
 
 _adam = ops.Adam()
 _adamw_update = composite.MultitypeFuncGraph("adamw_update")
@@ -21,12 +21,21 @@ _lamb_update = composite.MultitypeFuncGraph("lamb_update")
 class _Moments(nn.Cell):
     """First and second moments, float32, one pair per parameter, named optimizer.m.<name> and optimizer.v.<name>."""
 
-    def __init__(self, parameters: Sequence[Parameter], weight_decay: float, beta1: float, beta2: float, eps: float):
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        weight_decay: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        head_rate: float = 1.0,
+    ) -> None:
         super().__init__()
         self.parameters = ParameterTuple(parameters)
         self.m = ParameterTuple([_zeros_like("optimizer.m.", p) for p in parameters])
         self.v = ParameterTuple([_zeros_like("optimizer.v.", p) for p in parameters])
         self.decay = tuple(weight_decay if decays(p.name) else 0.0 for p in parameters)
+        self.rate_factor = tuple(head_rate if is_head(p.name) else 1.0 for p in parameters)
         self.beta1, self.beta2, self.eps = (Tensor(x, ms.float32) for x in (beta1, beta2, eps))
         self.map = composite.HyperMap()
 
@@ -46,7 +55,7 @@ class AdamW(_Moments):
         update = functional.partial(
             _adamw_update, factor, learning_rate, power1, power2, self.beta1, self.beta2, eps
         )  # fmt: skip
-        return self.map(update, self.decay, self.parameters, self.m, self.v, gradients)
+        return self.map(update, self.rate_factor, self.decay, self.parameters, self.m, self.v, gradients)
 
 
 class Lamb(_Moments):
@@ -58,19 +67,32 @@ class Lamb(_Moments):
         update = functional.partial(
             _lamb_update, factor, learning_rate, power1, power2, self.beta1, self.beta2, self.eps
         )
-        return self.map(update, self.decay, self.parameters, self.m, self.v, gradients)
+        return self.map(update, self.rate_factor, self.decay, self.parameters, self.m, self.v, gradients)
 
 
-def create(name: str, parameters: Sequence[Parameter], weight_decay: float, beta1: float, beta2: float, eps: float):
-    """The optimizer of this name (adamw or lamb) over `parameters`; weight decay skips biases and LayerNorm."""
+def create(
+    name: str,
+    parameters: Sequence[Parameter],
+    weight_decay: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    head_rate: float = 1.0,
+) -> _Moments:
+    """The optimizer of this name (adamw or lamb) over `parameters`; weight decay skips biases and LayerNorm.
+
+    head_rate: what the learning rate of the heads' parameters is multiplied with.
+    """
     optimizers = {"adamw": AdamW, "lamb": Lamb}
     if name not in optimizers:
         raise UserError(f"optimizer {name!r} is unknown; one of {', '.join(optimizers)}")
-    return optimizers[name](parameters, weight_decay, beta1, beta2, eps)
+    return optimizers[name](parameters, weight_decay, beta1, beta2, eps, head_rate)
 
 
-@_adamw_update.register(*["Tensor"] * 7, "Number", *["Tensor"] * 4)
-def _update_adamw(factor, rate, power1, power2, beta1, beta2, eps, decay, parameter, m, v, gradient):
+@_adamw_update.register(*["Tensor"] * 7, "Number", "Number", *["Tensor"] * 4)
+def _update_adamw(factor, rate, power1, power2, beta1, beta2, eps, rate_factor, decay, parameter, m, v, gradient):
+    if rate_factor != 1.0:
+        rate = rate * rate_factor
     if decay > 0.0:
         # The order matters: Adam's fused kernel must read the decayed weight.
         decayed = ops.assign(parameter, parameter * (1.0 - rate * decay))
@@ -78,8 +100,10 @@ def _update_adamw(factor, rate, power1, power2, beta1, beta2, eps, decay, parame
     return _adam(parameter, m, v, power1, power2, rate, beta1, beta2, eps, gradient * factor)
 
 
-@_lamb_update.register(*["Tensor"] * 7, "Number", *["Tensor"] * 4)
-def _update_lamb(factor, rate, power1, power2, beta1, beta2, eps, decay, parameter, m, v, gradient):
+@_lamb_update.register(*["Tensor"] * 7, "Number", "Number", *["Tensor"] * 4)
+def _update_lamb(factor, rate, power1, power2, beta1, beta2, eps, rate_factor, decay, parameter, m, v, gradient):
+    if rate_factor != 1.0:
+        rate = rate * rate_factor
     gradient = gradient * factor
     next_m = beta1 * m + (1.0 - beta1) * gradient
     next_v = beta2 * v + (1.0 - beta2) * gradient * gradient
