@@ -1,0 +1,153 @@
+"""The comparisons of fine-tuning: both sides on tiny data and weights, the table of their results, the peer's CRF."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mindspore import Tensor
+from transformers import BertConfig, BertModel
+
+from benchmarks import finetune_suite, finetune_table, peer_finetune
+from benchmarks.peer_squad_finetune import make_optimizer
+from benchmarks.torch_tagger import BertTagger
+from benchmarks.torch_tagger import Crf as TorchCrf
+from models.common.errors import UserError
+from models.common.files import read_json
+from models.common.nn.crf import Crf
+from tests.tolerances import TOLERANCES
+
+SENTENCES = ("浙商银行的叶老桂", "叶老桂在浙江", "他去了上海银行", "浙江的银行", "上海银行的叶老桂")
+ENTITIES = {"name": "叶老桂", "company": "银行", "address": "浙江"}
+
+
+def write_weights(folder: Path) -> Path:
+    """A tiny BERT in Hugging Face's format whose vocabulary is the characters of the sentences."""
+    torch.manual_seed(5)
+    characters = sorted({character for sentence in SENTENCES for character in sentence})
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
+    config = BertConfig(
+        vocab_size=len(tokens), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=128,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    return folder
+
+
+def write_data(folder: Path) -> Path:
+    """Files of the layouts that the suite reads, twenty sentences each."""
+    (folder / "tnews").mkdir(parents=True)
+    (folder / "cluener").mkdir()
+    news, tagged = [], []
+    for number in range(20):
+        text = SENTENCES[number % len(SENTENCES)]
+        news.append({"sentence": text, "label": ("100", "101")[number % 2], "label_desc": "news", "keywords": ""})
+        label = {
+            kind: {entity: [[text.index(entity), text.index(entity) + len(entity) - 1]]}
+            for kind, entity in ENTITIES.items()
+            if entity in text
+        }
+        tagged.append({"text": text, "label": label})
+    for name, lines in (
+        ("tnews/train_few_all.json", news), ("tnews/dev_few_all.json", news), ("cluener/train.json", tagged),
+    ):  # fmt: skip
+        (folder / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory) -> tuple[Path, list[str]]:
+    """The results' folder, and the command."""
+    folder = tmp_path_factory.mktemp("suite")
+    command = [
+        "--data_dir", write_data(folder / "data"), "--chinese_weights", write_weights(folder / "weights"),
+        "--output_dir", folder / "out", "--tasks", "tnews", "cluener", "--seeds", 3, "--threads", 1,
+    ]  # fmt: skip
+    command = [str(value) for value in command]
+    finetune_suite.main(command)
+    return folder / "out", command
+
+
+def test_every_run_has_a_result_and_every_pair_a_row(suite, capsys):
+    results = sorted(suite[0].glob("*/*/result.json"))
+    assert len(results) == 2 * (1 + 3)
+    finetune_table.main([str(path) for path in results])
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert [row[:3] for row in rows[2:6]] == [
+        ["TNEWS (FewCLUE)", "linear", "accuracy"],
+        *(["CLUENER, a tenth of train held out", head, "f1"] for head in ("BiLSTM + CRF", "CRF", "linear")),
+    ]
+    for path in results:
+        result = read_json(path)
+        epochs = {"tnews": 10, "cluener": 5}[path.parts[-3]]
+        assert len(result["epochs"]) == epochs
+        assert result["samples"] == {"tnews": [20, 20], "cluener": [18, 2]}[path.parts[-3]]
+        losses = result["losses"]
+        assert len(losses) == result["steps"] and losses[-1] < losses[0]
+
+
+def test_what_is_finished_is_not_run_again(suite, capfd):
+    finetune_suite.main(suite[1])
+    assert capfd.readouterr().out == ""
+
+
+def test_a_side_without_results_is_named(suite):
+    [ours] = suite[0].glob("tnews/ours-*/result.json")
+    with pytest.raises(UserError, match="tnews, linear: no result of peer"):
+        finetune_table.main([str(ours)])
+
+
+def test_an_unfinished_run_is_refused(suite, tmp_path):
+    [ours] = suite[0].glob("tnews/ours-*/result.json")
+    unfinished = tmp_path / "result.json"
+    unfinished.write_text(json.dumps(read_json(ours) | {"finished": False}))
+    with pytest.raises(UserError, match="has not finished"):
+        finetune_table.main([str(unfinished)])
+
+
+def test_a_failing_run_ends_the_suite(suite, tmp_path):
+    command = [str(tmp_path / "absent") if value == suite[1][3] else value for value in suite[1]]
+    command[command.index(str(suite[0]))] = str(tmp_path / "out")
+    with pytest.raises(UserError, match=r"data_tools\.convert ended with exit code 2"):
+        finetune_suite.main(command)
+
+
+def test_heads_of_the_peer_learn_at_their_own_rate(tmp_path):
+    model = BertTagger(str(write_weights(tmp_path)), 3, use_crf=True, with_lstm=True)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = make_optimizer(model, 1e-4, 0.01, 1e-3).param_groups
+    found = {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert found.keys() == set(names.values())
+    for name, (rate, decay) in found.items():
+        assert rate == (1e-4 if name.startswith("bert.") else 1e-3), name
+        plain = "bias" in name or "LayerNorm" in name or name in ("crf.start", "crf.end")
+        assert decay == (0.0 if plain else 0.01), name
+
+
+def test_the_peer_has_the_settings_of_the_recipe():
+    flags = ["--train", "a", "--dev", "b", "--output_dir", "c", "--recipe", "cluener", "--command", "run_ner"]
+    config = peer_finetune.settings_of_recipe(peer_finetune.parse([*flags, "--use_crf", "true"]))
+    assert (config.use_crf, config.with_lstm, config.optimizer.head_learning_rate) == (True, False, 1e-3)
+    classifier = [*flags[:-1], "run_classifier", "--use_crf", "true"]
+    with pytest.raises(UserError, match="are for run_ner"):
+        peer_finetune.settings_of_recipe(peer_finetune.parse(classifier))
+
+
+def test_the_peers_field_is_ours():
+    """Loss and best path of one sample of 9 tokens and 5 labels."""
+    rng = np.random.default_rng(8)
+    scores, labels = rng.normal(size=(9, 5)).astype(np.float32), rng.integers(0, 5, 9).astype(np.int32)
+    theirs, ours = TorchCrf(5, 1.0), Crf(5)
+    for parameter in ours.trainable_params():
+        values = rng.normal(size=parameter.shape).astype(np.float32)
+        parameter.set_data(Tensor(values))
+        getattr(theirs, parameter.name).data = torch.tensor(values)
+    places = Tensor(np.ones((1, 9), np.int32)), Tensor(np.arange(9, dtype=np.int32)[None])
+    loss = ours.loss(Tensor(scores[None]), Tensor(labels[None]), *places)
+    wanted = theirs.negative_log_likelihood(torch.tensor(scores), torch.tensor(labels, dtype=torch.long))
+    rtol, atol, _ = TOLERANCES["loss"]
+    np.testing.assert_allclose(loss.asnumpy(), wanted.detach().numpy(), rtol, atol)
+    path = ours(Tensor(scores[None]), *places).asnumpy()[0]
+    assert path.tolist() == theirs.best_path(torch.tensor(scores))
