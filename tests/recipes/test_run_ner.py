@@ -1,8 +1,11 @@
 """The entity command: every head on the real MiniLM, the rest on a tiny model; CLUE's benchmark; what is refused."""
 
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from seqeval.metrics import f1_score
@@ -13,7 +16,7 @@ from data_tools.readers.tagging import CLUENER_TYPES, TaggingLayout
 from models.bert.run_ner import main, parse
 from models.common.config import leaves
 from models.common.errors import UserError
-from models.common.finetune.tagging import TaggingConfig, TaggingTask
+from models.common.finetune.tagging import TaggingConfig, TaggingTask, unit_of
 from models.common.metrics.cluener import main as score_cluener
 from models.common.tagging import Entity, encode_entities, tag_names
 from models.common.weights.reading import read_checkpoint
@@ -116,6 +119,53 @@ def test_every_head_learns(inputs, tmp_path, use_crf, with_lstm):
     assert json.loads((tmp_path / "eval.json").read_text())["f1"] > 0.6
     names = load_file(tmp_path / "best/model.safetensors")
     assert ("heads.crf.start" in names, "heads.lstm.forward.bias" in names) == (use_crf == "true", with_lstm == "true")
+
+
+def write_conll(path: Path) -> Path:
+    """The same sentences as words with tags, punctuation apart."""
+    lines = []
+    for line in sentences():
+        places = [(place[0], place[1] + 1, kind) for kind, places in line["label"].items()
+                  for spans in places.values() for place in spans]  # fmt: skip
+        for word in re.finditer(r"\w+|[^\w\s]", line["text"]):
+            tag = next((("B-" if begin == word.start() else "I-") + kind for begin, end, kind in places
+                        if begin <= word.start() < end), "O")  # fmt: skip
+            lines.append(f"{word[0]} {tag}")
+        lines.append("")
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_what_carries_a_tag_is_told_by_the_features(inputs, tmp_path):
+    """Of a CoNLL file by its words: who asks the run later is asked by words."""
+    raw = write_conll(tmp_path / "words.conll")
+    convert_tagging(TaggingConversion(
+        raw, inputs["vocab"], tmp_path / "conll", TaggingLayout("conll"), max_seq_length=32, dataset_format="numpy"
+    ))  # fmt: skip
+    main([text for name, value in {
+        "do_train": "true", "train_data_file_path": tmp_path / "conll", "epoch_num": 1, "max_seq_length": 32,
+        "load_pretrain_checkpoint_path": inputs["tiny"], "save_finetune_checkpoint_path": tmp_path / "run",
+    }.items() for text in (f"--{name}", str(value))])  # fmt: skip
+    assert "unit: word\n" in (tmp_path / "run/config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted", "unit"),
+    [
+        ((1, 1, 1, 3, 1), None, "character"),  # Chinese with a number in it
+        ((4, 1, 3, 9), None, "word"),
+        ((4, 1, 3, 9), "character", "character"),
+    ],
+)
+def test_the_unit_of_given_tokens_is_the_usual_one(words, wanted, unit):
+    ends = np.cumsum(words).astype(np.int32)
+    tokens = {
+        "word_id": np.array([-1, *range(len(words)), -1], np.int32),
+        "offset_start": np.array([-1, *(ends - words), -1], np.int32),
+        "offset_end": np.array([-1, *ends, -1], np.int32),
+    }
+    features = SimpleNamespace(info={"unit": "given"}, tokens=tokens)
+    assert unit_of(features, "x", wanted) == unit
 
 
 def test_another_scheme(inputs, tmp_path, capsys):

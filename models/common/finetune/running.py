@@ -128,7 +128,7 @@ def train(task: Task) -> dict[str, Any] | None:
     cadence = Cadence(config.eval_steps, config.save_checkpoint_steps, config.save_checkpoint_num)
     trainer = Trainer(folder, step, job, cadence)
     completed = trainer.resume()
-    write_text(folder / "config.yaml", to_yaml(config))
+    write_text(folder / "config.yaml", to_yaml(task.config))  # a task may have settled more than it was told
     best = trainer.run(completed)
     plot_curves(folder / "metrics.jsonl", folder / "curves.png", f"{folder.name}: {task.title}", task.printed)
     return best

@@ -39,7 +39,9 @@ class TaggingConfig(FineTuneConfig):
     )  # fmt: skip
     epoch_num: int = option(5, "passes over the training data", low=1)
     num_class: int | None = option(None, "number of tags, checked against the features", low=2)
-    unit: str = option("character", "what carries a tag in a text to predict", choices=UNITS)
+    unit: str | None = option(
+        None, "what carries a tag in a text to predict; default: what does in the training features", choices=UNITS
+    )
     use_crf: bool = option(False, "a conditional random field on top: tags are chosen together, not one by one")
     with_lstm: bool = option(False, "a bidirectional LSTM between encoder and tags")
     label_file_path: str | None = option(
@@ -99,7 +101,8 @@ class TaggingTask(Task):
         path = self.config.eval_data_file_path
         if self.config.assessment_method == "clue_benchmark":
             self.benchmark = ClueBenchmark(path)
-            path = self.benchmark.convert(self.config, checkpoint, self.names)
+            unit = self.config.unit or UNITS[0]  # CLUENER's own, where no training features say it
+            path = self.benchmark.convert(replace(self.config, unit=unit), checkpoint, self.names)
         self.data = self._features(path, checkpoint)
         labelled = "tag_id" in self.data.tokens if self.benchmark is None else self.benchmark.gold is not None
         if self.config.do_train and not labelled:
@@ -133,14 +136,36 @@ class TaggingTask(Task):
     def _features(self, path: str, checkpoint: Checkpoint) -> FeatureSet:
         """Load one file; the first one that names the tags names them for the run, the others must agree."""
         config = self.config
-        features = read_features(path, config, checkpoint, ("lower_case",), config.schema_file_path)
-        unit = features.info.get("unit")
-        if unit in UNITS and unit != config.unit:
-            raise UserError(f"{path}: made with --unit {unit}, not {config.unit}; give --unit {unit}")
+        features = with_words(read_features(path, config, checkpoint, ("lower_case",), config.schema_file_path))
+        self.config = replace(config, unit=unit_of(features, path, config.unit))
         given = labels_of(features, path, config.label_file_path, config.num_class, features.tokens.get("tag_id"), True)
         self.names = check_same_labels(self.names, given, path)
         scheme_of(self.names)  # says so when they are no tags
-        return with_words(features)
+        return features
+
+
+def unit_of(features: FeatureSet, path: str, wanted: str | None) -> str:
+    """What carries a tag in these features, "character" or "word"; raises `UserError` where `wanted` is another.
+
+    Of an MSRA or CoNLL file, which brings its own units, the usual one counts; there `wanted` wins.
+    """
+    made = features.info.get("unit")
+    if made in UNITS:
+        if wanted not in (None, made):
+            raise UserError(f"{path}: made with --unit {made}, not {wanted}; give --unit {made}")
+        return made
+    if wanted is not None:
+        return wanted
+    words = features.tokens["word_id"]
+    inside = np.flatnonzero(words >= 0)
+    if not len(inside):
+        return UNITS[0]
+    # A word id that differs from the one before begins a unit; [CLS], with -1, is before the first of each sample.
+    first = words[inside] != words[inside - 1]
+    begins = features.tokens["offset_start"][inside[first]]
+    last = np.append(np.flatnonzero(first)[1:], len(inside)) - 1
+    lengths = features.tokens["offset_end"][inside[last]] - begins
+    return "word" if np.median(lengths) > 1 else "character"
 
 
 class TaggingEvaluation:
