@@ -51,6 +51,13 @@ def test_with_packing_a_step_holds_the_batch_on_average():
     assert np.mean(sizes) == pytest.approx(32, rel=0.1)
 
 
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_row_holds_no_more_samples_than_the_batch(batch_size):
+    plan = BatchPlan(np.full(60, 10), 256, batch_size, epochs=1, seed=1)
+    sizes = [sum(map(len, plan.step(index).rows)) for index in range(plan.total_steps)]
+    assert sizes == [batch_size] * (60 // batch_size)
+
+
 def test_without_shuffling_the_order_is_the_data_s():
     plan = BatchPlan(LENGTHS, 256, batch_size=32, epochs=1, seed=1, shuffle=False, max_samples=1)
     assert samples_of(plan, 0) == list(range(700))

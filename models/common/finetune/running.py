@@ -119,7 +119,7 @@ def train(task: Task) -> dict[str, Any] | None:
         save_weights=saver.save,
         identity=identity(task, checkpoint, features),
         evaluate=evaluation.score if evaluation else None,
-        evaluation_identity=evaluation.identity() if evaluation else "",
+        evaluation_identity=f"{task.best_by}, {evaluation.identity()}" if evaluation else "",
         score=task.best_by,
         loss_scale=DynamicLossScale(scale.initial, scale.factor, scale.window) if config.scales_loss else None,
     )
@@ -179,7 +179,8 @@ def identity(task: Task, checkpoint: Checkpoint, features: FeatureSet) -> dict[s
     settings = {name: value for name, value in to_dict(task.config).items() if name not in task.free_to_change}
     settings["CPU kernels"] = available()
     data = tensors_sha256({**features.tokens, "starts": features.starts, **features.scalars})
-    return {**settings, "first weights": tensors_sha256(checkpoint.tensors), "training data": data}
+    names = list(task.labels() or ())
+    return {**settings, "labels": names, "first weights": tensors_sha256(checkpoint.tensors), "training data": data}
 
 
 @dataclasses.dataclass
@@ -199,6 +200,6 @@ class WeightsSaver:
         save_canonical(folder / kind, self.checkpoint.config, tensors, vocab, labels=task.labels())
         if kind == "best":
             self.evaluation.write()
-        if kind == "best" or self.evaluation is None:
+        if kind == "best" or not (folder / "best").exists():
             save_companions(folder, self.checkpoint.config.to_dict(), vocab, task.labels())
             write_ckpt(folder / f"{task.name}.ckpt", tensors)

@@ -29,8 +29,9 @@ class StepPlan:
 class BatchPlan:
     """The steps of a whole run.
 
-    lengths: [N] tokens per sample; batch_size: samples a step holds on average; max_samples: most samples in one row,
-    1 switches packing off (one padded sample a row, exactly `batch_size` samples a step).
+    lengths: [N] tokens per sample; batch_size: samples a step holds on average, as nearly as whole rows allow;
+    max_samples: most samples in one row, 1 switches packing off (one padded sample a row, exactly `batch_size` samples
+    a step).
     """
 
     def __init__(
@@ -43,7 +44,8 @@ class BatchPlan:
         shuffle: bool = True,
         max_samples: int = 8,
     ) -> None:
-        self.lengths, self.row_length, self.max_samples = np.asarray(lengths), row_length, max_samples
+        # A row is the least that a step can take: it must not hold more samples than were asked for.
+        self.lengths, self.row_length, self.max_samples = np.asarray(lengths), row_length, min(max_samples, batch_size)
         self.seed, self.shuffle, self.epochs = seed, shuffle, epochs
         self.epoch_rows = lru_cache(maxsize=2)(self._epoch_rows)
         row_counts = [len(self.epoch_rows(epoch)) for epoch in range(epochs)]

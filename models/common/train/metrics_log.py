@@ -78,7 +78,8 @@ def plot_curves(metrics_path: Path, picture: Path, title: str, scores: Sequence[
     if evaluations:
         right = top.twinx()
         for name, colour in zip(scores, ("tab:orange", "tab:green", "tab:red", "tab:purple"), strict=False):
-            values = [math.nan if entry[name] is None else entry[name] for entry in evaluations]
+            # Evaluations of before a resume may have had other scores.
+            values = [math.nan if entry.get(name) is None else entry[name] for entry in evaluations]
             right.plot([entry["step"] for entry in evaluations], values, "o-", color=colour, label=name)
         right.set_ylabel("score")
         right.legend(loc="center right")
