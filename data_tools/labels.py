@@ -17,12 +17,10 @@ from pathlib import Path
 from data_tools.feature_store import read_sidecar
 from data_tools.readers.json_stream import read_json_file
 from data_tools.readers.lines import LineReader
-from data_tools.wording import clip, shorten
-from models.common.errors import UserError
+from models.common.errors import UserError, clip, listed, shorten
 from models.common.tagging import OUTSIDE, SCHEMES, tag_names
 
 DEFAULT_SCHEME = "BIO"
-SHOWN = 8
 MAX_COLLECTED = 1000
 
 
@@ -38,7 +36,7 @@ class Labels:
         if name not in self._ids:
             raise UserError(
                 f"{where}: the label {shorten(name)} is none of the {len(self.names)} of {self.origin} "
-                f"({_listed(self.names)}); correct it or give another --label_file_path"
+                f"({listed(self.names)}); correct it or give another --label_file_path"
             )
         return self._ids[name]
 
@@ -55,17 +53,20 @@ class TagSet(Labels):
     types: tuple[str, ...]
 
 
-def read_labels(path: Path | str) -> Labels:
-    """Read a label file or the labels of a converted folder; see the module's head."""
+def read_labels(path: Path | str, task: str | None = None) -> Labels:
+    """Read a label file or the labels of a converted folder; see the module's head.
+
+    task: the only one whose folder will do; None: any.
+    """
     path = Path(path)
     if path.is_dir():
-        names = read_sidecar(path).get("labels")
-        if not names or not all(type(name) is str for name in names):
-            raise UserError(f"{path}: features without labels; give a folder converted from labelled data")
-        return Labels(tuple(names), str(path))
-    names = _from_map(path) if path.suffix.lower() == ".json" else _from_lines(path)
+        names = _from_features(path, task)
+    else:
+        names = _from_map(path) if path.suffix.lower() == ".json" else _from_lines(path)
     if not names:
         raise UserError(f"{path}: holds no label; expected one a line, or a .json map label -> id")
+    if not all(names) or len(set(names)) < len(names):
+        raise UserError(f"{path}: a label is empty, or there twice, among {listed(names)}; every id needs its own name")
     return Labels(tuple(names), str(path))
 
 
@@ -103,6 +104,16 @@ def tags_of_types(labels: Labels, scheme: str | None) -> TagSet:
     return TagSet(tuple(tag_names(labels.names, scheme)), labels.origin, scheme, labels.names)
 
 
+def _from_features(folder: Path, task: str | None) -> list[str]:
+    info = read_sidecar(folder)
+    if task not in (None, info["task"]):
+        raise UserError(f"{folder}: features of the task {info['task']}; their labels are none for {task}")
+    names = info.get("labels")
+    if type(names) is not list or not names or not all(type(name) is str for name in names):
+        raise UserError(f"{folder}: features without labels; give a folder converted from labelled data")
+    return names
+
+
 def _from_lines(path: Path) -> list[str]:
     lines: dict[str, int] = {}
     for number, label in LineReader(path):
@@ -121,7 +132,7 @@ def _from_map(path: Path) -> list[str]:
         raise UserError(f"{path}: {expected}")
     names = sorted(value, key=value.__getitem__)
     if [value[name] for name in names] != list(range(len(names))):
-        raise UserError(f"{path}: {expected}; found {_listed([str(value[name]) for name in names])}")
+        raise UserError(f"{path}: {expected}; found {listed([str(value[name]) for name in names])}")
     for name in names:
         try:
             name.encode("utf-8")
@@ -151,10 +162,5 @@ def _scheme_of(tags: Sequence[str], types: Sequence[str], origin: str) -> str:
     wrong = [tag for tag in complete if tag not in tags] + [tag for tag in tags if tag not in complete]
     raise UserError(
         f"{origin}: the tags (prefixes {used}) are not all those of a scheme, each once; for "
-        f"{nearest} missing or too many: {_listed(wrong) or 'a tag that is there twice'}"
+        f"{nearest} missing or too many: {listed(wrong) or 'a tag that is there twice'}"
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(shorten(name) for name in names[:SHOWN])
-    return shown + (", ..." if len(names) > SHOWN else "")

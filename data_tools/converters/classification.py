@@ -77,6 +77,7 @@ def known_or_named_layout(
     header: bool | None = None,
     file_format: str | None = None,
     regression: bool | None = None,
+    labelled: bool = True,
 ) -> TextLayout:
     """The layout of a known data set, or one of a file whose columns are named. Raises `UserError`."""
     named = {"text_a": text_a, "text_b": text_b, "label": label, "header": header, "file_format": file_format,
@@ -90,6 +91,8 @@ def known_or_named_layout(
         return KNOWN_LAYOUTS[dataset]
     if text_a is None:
         raise UserError(f"give --dataset ({', '.join(KNOWN_LAYOUTS)}), or name the columns with --text_a and --label")
+    if label is not None and not labelled:
+        raise UserError("--label names a column that --labelled false does not read; leave one out")
     file_format = file_format or format_of(path)
     if file_format == "jsonl" and header is not None:
         raise UserError("JSON lines have no header; leave --header out")
@@ -104,7 +107,7 @@ def _labels(conversion: ClassificationConversion) -> Labels | None:
             raise UserError("scores have no classes; leave --label_file_path out")
         return None
     if conversion.label_file_path is not None:
-        return read_labels(conversion.label_file_path)
+        return read_labels(conversion.label_file_path, "classification")
     if layout.labels:
         return Labels(layout.labels, "this data set")
     if not conversion.labelled:
@@ -143,7 +146,7 @@ def run(args: argparse.Namespace) -> None:
     """Convert as the flags say."""
     layout = known_or_named_layout(
         args.input_file, args.dataset, args.text_a, args.text_b, args.label, args.header, args.file_format,
-        args.regression,
+        args.regression, args.labelled,
     )  # fmt: skip
     info = convert_classification(
         ClassificationConversion(

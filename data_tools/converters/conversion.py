@@ -91,7 +91,10 @@ def run_conversion(
                 progress.update((reader.bytes_read >> 10) - shown, features=writer.count)
                 shown = reader.bytes_read >> 10
         if not writer.count:
-            raise UserError(f"{conversion.input_file}: holds no usable {rejections.what[:-1]}; check the file")
+            held_out, what = settings.get("hold_out"), rejections.what[:-1]
+            part = f" in the {held_out['part']} part of --hold_out {held_out['share']}" if held_out else ""
+            raise UserError(f"{conversion.input_file}: holds no usable {what}{part}; check the file"
+                            f"{' and the share' if held_out else ''}")  # fmt: skip
         info = {
             "features_version": FEATURES_VERSION,
             "task": task,

@@ -36,7 +36,7 @@ def convert_squad(conversion: SquadConversion) -> dict[str, Any]:
     """Convert a file in SQuAD layout into the folder `output_dir`; returns the sidecar. Raises `UserError`."""
     tokenizer = WordPieceTokenizer(conversion.vocab_file, conversion.do_lower_case)
     reader = SquadReader(conversion.input_file)
-    rejections = Rejections(str(conversion.input_file), conversion.skip)
+    rejections = Rejections(str(conversion.input_file), conversion.skip, "questions")
     featurizer = SpanFeaturizer(tokenizer, conversion.span, conversion.is_training, rejections)
     settings = {
         "is_training": conversion.is_training,

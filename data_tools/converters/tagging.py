@@ -27,9 +27,21 @@ from data_tools.readers.tagging import CLUENER_TYPES, TAGGING_DATASETS, UNITS, T
 from data_tools.rejections import Rejections
 from data_tools.tokenization import WordPieceTokenizer
 from models.common.cli import boolean
+from models.common.errors import UserError
 from models.common.tagging import SCHEMES
 
 SKIP_REASONS = (*reading.SKIP_REASONS, *features.SKIP_REASONS)
+TOKEN_FILES = ("msra", "conll")
+# Flags that have nothing to do in some conversions: the data sets they are for, and whether labels must be read.
+LIMITED_FLAGS = {
+    "skip_misaligned": (("cluener",), True),
+    "skip_overlapping": (("cluener",), True),
+    "skip_empty": (("cluener",), False),
+    "skip_invalid_tags": (TOKEN_FILES, True),
+    "repair_tags": (TOKEN_FILES, True),
+    "source_scheme": (("conll",), True),
+    "tag_column": (("conll",), True),
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,25 @@ class TaggingConversion(Conversion):
     max_seq_length: int = 128
     hold_out: HoldOut | None = None
     chunk_records: int = field(default=CHUNK_RECORDS)  # changes speed and memory, never the output
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        layout = self.layout
+        given = [f"skip_{reason}" for reason in sorted(self.skip)]
+        flags = {"repair_tags": self.repair_tags, "source_scheme": layout.scheme, "tag_column": layout.tag_column}
+        given += [flag for flag, value in flags.items() if value]
+        problems = []
+        for flag in given:
+            datasets, of_labels = LIMITED_FLAGS.get(flag, (TAGGING_DATASETS, False))
+            if layout.dataset not in datasets:
+                problems.append(f"--{flag} is for {' and '.join(datasets)} files; leave it out for {layout.dataset}")
+            elif of_labels and not self.labelled:
+                problems.append(f"--{flag} is about labels, and --labelled false reads none; leave one out")
+        named = self.labelled or self.label_file_path is not None or layout.dataset == "cluener"
+        if self.scheme is not None and not named:
+            problems.append("--scheme spells tags, and nothing names them; leave it out, or give --label_file_path")
+        if problems:
+            raise UserError("; ".join(problems))
 
 
 def convert_tagging(conversion: TaggingConversion) -> dict[str, Any]:
@@ -80,7 +111,7 @@ def _reader(conversion: TaggingConversion, rejections: Rejections, hold_out: Hol
 def _tags(conversion: TaggingConversion) -> TagSet | None:
     """The tags in the order of their ids; None where nothing says what they are."""
     if conversion.label_file_path is not None:
-        return tag_set(read_labels(conversion.label_file_path), conversion.scheme)
+        return tag_set(read_labels(conversion.label_file_path, "tagging"), conversion.scheme)
     if conversion.layout.dataset == "cluener":
         return tags_of_types(Labels(CLUENER_TYPES, "CLUENER"), conversion.scheme)
     if not conversion.labelled:

@@ -63,8 +63,8 @@ class ClassificationFeaturizer:
     def _usable(self, record: LabelledText, ids: list[list[int]]) -> bool:
         for name, tokens in zip(("first", "second"), ids, strict=False):
             if not tokens:
-                which = f"the {name} text" if len(ids) > 1 else "the text"
-                self._rejections.reject("empty", f"line {record.line}", record.line, f"{which} holds no token")
+                problem = f"the {name} text holds no token" if len(ids) > 1 else "holds no token"
+                self._rejections.reject("empty", f"line {record.line}", record.line, problem)
                 return False
         return True
 

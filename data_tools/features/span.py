@@ -14,8 +14,7 @@ from data_tools.feature_store import FeatureSet, starts_of
 from data_tools.readers.squad import Paragraph, Question
 from data_tools.rejections import Rejections
 from data_tools.tokenization import WordPieceTokenizer
-from data_tools.wording import shorten
-from models.common.errors import UserError
+from models.common.errors import UserError, shorten
 
 STRIDE_MEANINGS = ("overlap", "step")
 FIRST_UNIQUE_ID = 1_000_000_000  # Google's run_squad.py
@@ -126,10 +125,8 @@ class SpanFeaturizer:
         answer = question.answers[0]
         found = context[answer.start : answer.start + len(answer.text)] if answer.start >= 0 else ""
         if found != answer.text:
-            return (
-                "misaligned",
-                f"the answer {shorten(answer.text)} is not at character {answer.start}, there is {shorten(found)}",
-            )
+            place = f"at character {shorten(answer.start)}"
+            return "misaligned", f"the answer {shorten(answer.text)} is not {place}, there is {shorten(found)}"
         return None
 
     def _add(self, rows: "_Rows", question: Question, ids: list[int], context: "_Context") -> None:
@@ -147,8 +144,9 @@ class SpanFeaturizer:
             self.counts["truncated_questions"] += 1
         room, step = self._options.step(len(ids))
         if step < 1:
+            place = self._rejections.place(question.where, question.qas_id)
             raise UserError(
-                f"{self._rejections.source}, {question.where}: its {len(ids)} tokens leave room for {max(room, 0)} "
+                f"{place}: its {len(ids)} tokens leave room for {max(room, 0)} "
                 f"context tokens in a window of {self._options.max_seq_length}, too few for doc_stride "
                 f"{self._options.doc_stride} as {self._options.stride_is}; raise --max_seq_length, or lower "
                 "--doc_stride or --max_query_length"

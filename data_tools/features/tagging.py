@@ -7,6 +7,7 @@ three pieces reads B I I. Reading the tags of all pieces and taking the units th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class TaggingFeaturizer:
         self._room, self._tags, self._rejections = options.max_seq_length - SPECIAL_TOKENS, tags, rejections
         self.counts = {"examples": 0, "features": 0, "cut_sentences": 0}
         if tags is not None:
-            self.counts |= {"entities": 0, "cut_entities": 0}
+            self.counts |= {"entities": 0, "cut_entities": 0, "merged_entities": 0}
 
     def features(self, sentences: Sequence[TaggedText]) -> FeatureSet:
         """Samples of the sentences in order.
@@ -85,6 +86,8 @@ class TaggingFeaturizer:
             "offset_start": np.repeat(units[:, 0], sizes) + _flat([starts for _, starts, _ in pieces]),
             "offset_end": np.repeat(units[:, 0], sizes) + _flat([ends for _, _, ends in pieces]),
         }
+        # The tokenizer drops accents and signs without width; those at the borders of a unit belong to it all the same.
+        columns["offset_start"][borders[:-1]], columns["offset_end"][borders[1:] - 1] = units.T
         cuts = cut_points(sizes, sentence_ends(sentence), self._room)
         if self._tags is not None:
             columns["tag_id"] = self._tag_ids(sentence, borders, cuts)
@@ -95,7 +98,10 @@ class TaggingFeaturizer:
         self.counts["cut_sentences"] += bool(cuts)
 
     def _tag_ids(self, sentence: TaggedText, borders: np.ndarray, cuts: list[int]) -> np.ndarray:
-        """Tag ids of all pieces, int32; an entity that a cut goes through is two entities, one on each side."""
+        """Tag ids of all pieces, int32; an entity that a cut goes through is two entities, one on each side.
+
+        Decoding takes two of one type that touch at a cut for one; those that were two are counted.
+        """
         spans = []
         for entity in sentence.entities:
             inner = [cut for cut in cuts if entity.start < cut < entity.end]
@@ -103,6 +109,8 @@ class TaggingFeaturizer:
                 spans.append(Entity(int(borders[first]), int(borders[last]), entity.type))
             self.counts["cut_entities"] += bool(inner)
         self.counts["entities"] += len(sentence.entities)
+        for left, right in pairwise(sentence.entities):
+            self.counts["merged_entities"] += left.end == right.start in cuts and left.type == right.type
         where = f"{self._rejections.source}, line {sentence.line}"
         tags = encode_entities(spans, int(borders[-1]), self._tags.scheme)
         return np.array([self._tags.id_of(tag, where) for tag in tags], np.int32)

@@ -15,8 +15,7 @@ from typing import Any
 from data_tools.readers.hold_out import HoldOut
 from data_tools.readers.json_fields import JsonFields
 from data_tools.readers.lines import LineReader
-from data_tools.wording import clip, shorten
-from models.common.errors import UserError
+from models.common.errors import UserError, listed, shorten
 
 FILE_FORMATS = ("tsv", "csv", "jsonl")
 SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl"}
@@ -148,7 +147,7 @@ class ClassificationReader:
         width, names = self.layout.columns if self.labelled else None, ""
         for line, row in rows:
             if wanted is None and self.layout.header:
-                wanted, width, names = self._named_columns(line, row), len(row), f" ({clip(', '.join(row))})"
+                wanted, width, names = self._named_columns(line, row), len(row), f" ({listed(row)})"
                 continue
             if width is None:
                 width = len(row)
@@ -161,13 +160,12 @@ class ClassificationReader:
 
     def _named_columns(self, line: int, header: list[str]) -> list[int]:
         if len(set(header)) < len(header):
-            raise UserError(f"{self.path}, line {line}: two columns have one name: {clip(', '.join(header))}")
+            raise UserError(f"{self.path}, line {line}: two columns have one name: {listed(header)}")
         for name in self._columns():
             if name not in header:
                 hint = "; a file without labels is read with --labelled false" if name == self.layout.label else ""
                 raise UserError(
-                    f"{self.path}, line {line}: no column {name!r} in the header, there are only "
-                    f"{clip(', '.join(header))}{hint}"
+                    f"{self.path}, line {line}: no column {name!r} in the header, there are only {listed(header)}{hint}"
                 )
         return [header.index(name) for name in self._columns()]
 

@@ -1,11 +1,13 @@
 """Splits one file into a part to train on and a part to score on, the same way every time."""
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
 from models.common.errors import UserError
 
+DECIMAL = re.compile(r"0?\.[0-9]{1,30}")
 PARTS = ("train", "dev")
 RULE = "record i of the file, counted from 0, is held out where floor((i + 1) * share) > floor(i * share)"
 
@@ -24,11 +26,8 @@ class HoldOut:
     def __post_init__(self) -> None:
         if self.part not in PARTS:
             raise UserError(f"hold_out_part must be one of {', '.join(PARTS)}, got {self.part!r}")
-        try:
-            valid = 0 < self._share < 1
-        except (ValueError, ZeroDivisionError):
-            valid = False
-        if not valid:
+        # Digits alone: Fraction would also take "1e-9999999", for minutes, and the digits of other scripts.
+        if not DECIMAL.fullmatch(self.share) or not self._share:
             raise UserError(f"hold_out must be a share between 0 and 1 such as 0.1, got {self.share!r}")
 
     def selects(self, number: int) -> bool:

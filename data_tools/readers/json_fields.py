@@ -1,11 +1,10 @@
 """Typed access to what JSON holds; a problem is a `UserError` that says where, what was expected, what was found."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from data_tools.wording import shorten
-from models.common.errors import UserError
+from models.common.errors import UserError, shorten
+from models.common.files import decode_json
 
 TYPE_NAMES = {
     str: "a string", int: "an integer", float: "a number", list: "an array", dict: "an object", bool: "true or false",
@@ -24,17 +23,7 @@ class JsonFields:
 
     def decode_line(self, text: str, where: str) -> dict[str, Any]:
         """The object that one line of a JSON-lines file holds."""
-        try:
-            value = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"{self._path}, {where}, column {error.colno}: not valid JSON ({error.msg}); repair the file"
-            ) from None
-        except ValueError:  # Python's limit
-            raise UserError(f"{self._path}, {where}: an integer of thousands of digits; repair the file") from None
-        except RecursionError:
-            raise UserError(f"{self._path}, {where}: nested too deeply; repair the file") from None
-        return self.typed(value, dict, where)
+        return self.typed(decode_json(text, f"{self._path}, {where}"), dict, where)
 
     def get(self, value: Any, key: str, kinds: Kinds, where: str) -> Any:
         """What the object `value` holds under `key`, of just that type or one of those."""

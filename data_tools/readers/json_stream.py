@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from models.common.errors import UserError
-from models.common.files import require_file
+from models.common.errors import UserError, shorten
+from models.common.files import RepeatedKeyError, require_file, unique_keys
 
 BLOCK_BYTES = 1 << 20
 MAX_PIECE_CHARACTERS = 1 << 26
@@ -36,7 +36,7 @@ class JsonStream:
         self._file = self.path.open("rb")
         self._digest = hashlib.sha256()
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        self._json = json.JSONDecoder()
+        self._json = json.JSONDecoder(object_pairs_hook=unique_keys)
         self._buffer, self._position, self._at_end = "", 0, False
         self._line, self._line_start = 1, 0  # of the buffer's first character; _line_start is relative to the buffer
 
@@ -66,6 +66,7 @@ class JsonStream:
         self._take("{", "an object")
         if self._skip_closing("}"):
             return
+        seen: set[str] = set()
         while True:
             found = self.peek()
             if not found:
@@ -73,6 +74,9 @@ class JsonStream:
             if found != '"':
                 self.fail("expected a key in double quotes")
             key = self.value()
+            if key in seen:
+                self.fail(f"the key {shorten(key)} is twice in one object")
+            seen.add(key)
             self._take(":", '":" after a key')
             yield key
             if self._ends("}"):
@@ -108,6 +112,8 @@ class JsonStream:
                     self.fail(error.msg, error.pos)
                 if not self._fill():
                     self._fail_at_end(error)
+            except RepeatedKeyError as error:
+                self.fail(str(error))
             except ValueError:  # Python's limit for the digits of an integer
                 self.fail("an integer of thousands of digits")
             except RecursionError:

@@ -7,8 +7,7 @@ from typing import Any
 
 from data_tools.readers.json_fields import JsonFields
 from data_tools.readers.json_stream import JsonStream
-from data_tools.wording import clip
-from models.common.errors import UserError
+from models.common.errors import UserError, clip
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ is exact. Gold that contradicts itself is an error, or left out, counted and lis
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,7 @@ from data_tools.readers.lines import LineReader
 from data_tools.readers.token_lines import TokenSentence, conll_sentences, join_tokens, msra_sentences
 from data_tools.rejections import Rejections
 from data_tools.tokenization import WordSplitter
-from data_tools.wording import clip, shorten
-from models.common.errors import UserError
+from models.common.errors import UserError, clip, shorten
 from models.common.tagging import OUTSIDE, SCHEMES, Entity, check_tags, decode_tags, repair_tags
 
 TAGGING_DATASETS = ("cluener", "msra", "conll")
@@ -151,7 +151,8 @@ class TaggingReader:
             inside = 0 <= first <= last < len(text)
             if not inside or text[first : last + 1] != spelled:
                 found = shorten(text[first : last + 1]) if inside else "no such place"
-                problem = f"the {clip(kind)} {shorten(spelled)} is not at characters {first}..{last}, there is {found}"
+                at = f"{shorten(first)}..{shorten(last)}"
+                problem = f"the {clip(kind)} {shorten(spelled)} is not at characters {at}, there is {found}"
                 return self._reject("misaligned", where, line, problem)
             covered = spans.within(first, last + 1)
             if covered is None:
@@ -174,7 +175,9 @@ class TaggingReader:
                 raise UserError(f"{self.path}, {where}: an entity type is empty")
             for spelled, places in fields.typed(spellings, dict, clip(f"{where}.{kind}")).items():
                 at = clip(f"{where}.{kind}.{spelled}")
-                for place in fields.typed(places, list, at):
+                if not fields.typed(places, list, at):
+                    raise UserError(f"{self.path}, {at}: stands nowhere; expected [[start, end], ...], got []")
+                for place in places:
                     if len(fields.typed(place, list, at)) != 2:
                         raise UserError(f"{self.path}, {at}: expected [start, end], got {shorten(place)}")
                     yield kind, spelled, fields.typed(place[0], int, at), fields.typed(place[1], int, at)
@@ -195,20 +198,30 @@ class TaggingReader:
 
     def _token_sentence(self, sentence: TokenSentence, number: int) -> TaggedText | None:
         text, units = join_tokens(sentence.tokens, spaced=self.layout.dataset == "conll")
-        if sentence.tags is None:
-            return TaggedText(text, units, None, sentence.line, number)
-        tags = sentence.tags
+        line, tags = sentence.line(), sentence.tags
+        if tags is None:
+            return TaggedText(text, units, None, line, number)
+        for position, tag in enumerate(tags):
+            problem = tag_problem(tag, self._scheme)
+            if problem is not None:
+                return self._reject_tag(sentence, f"position {position}: {problem}")
         problem = check_tags(tags, self._scheme)
-        if problem is not None and self._repair:
-            try:
-                tags, problem = repair_tags(tags, self._scheme), None
-                self.rejections.repaired.append(sentence.line)
-            except ValueError as error:
-                problem = str(error)
+        if problem is not None and not self._repair:
+            return self._reject_tag(
+                sentence, problem, " (tags that break their order are mended by --repair_tags true)"
+            )
         if problem is not None:
-            hint = "" if self._repair else " (tags that only break their order can be mended with --repair_tags true)"
-            return self._reject("invalid_tags", f"line {sentence.line}", sentence.line, clip(problem) + hint)
-        return TaggedText(text, units, tuple(decode_tags(tags, self._scheme)), sentence.line, number)
+            self.rejections.repaired.append(line)
+            tags = repair_tags(tags, self._scheme)
+        return TaggedText(text, units, tuple(decode_tags(tags, self._scheme)), line, number)
+
+    def _reject_tag(self, sentence: TokenSentence, problem: str, hint: str = "") -> None:
+        """problem: "position N: ...", as `check_tags` says it; where every token has a line, that tells more."""
+        place, _, what = problem.partition(": ")
+        where = f"line {sentence.line(int(place.removeprefix('position ')))}"
+        if self.layout.dataset == "conll":
+            problem = what
+        return self._reject("invalid_tags", where, sentence.line(), clip(problem) + hint)
 
     def _find_scheme(self) -> str:
         """The scheme whose prefixes the tags use. Where several fit, they say the same of these tags."""
@@ -219,6 +232,18 @@ class TaggingReader:
 
     def _reject(self, reason: str, where: str, line: int, problem: str) -> None:
         self.rejections.reject(reason, where, line, problem)
+
+
+@lru_cache(maxsize=4096)
+def tag_problem(tag: str, scheme: str) -> str | None:
+    """Why a tag is none of the scheme; None where it is one."""
+    if tag[2:] != tag[2:].strip():
+        return f"{shorten(tag)} has white space beside its type; take it out"
+    try:
+        decode_tags([tag], scheme)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 class UnitSpans:

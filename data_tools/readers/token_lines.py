@@ -1,7 +1,7 @@
 """Sentences that a file gives as tokens: MSRA's and Baidu's lines of \\x02-joined tokens, and CoNLL columns."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from data_tools.readers.lines import LineReader
@@ -18,11 +18,15 @@ UNSPACED = re.compile("[\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff
 
 @dataclass(frozen=True)
 class TokenSentence:
-    """Tokens, as many tags where these are read, and the line where the sentence begins."""
+    """Tokens, as many tags where these are read, and the line of each token, or the one of them all."""
 
     tokens: list[str]
     tags: list[str] | None
-    line: int
+    lines: Sequence[int]
+
+    def line(self, token: int = 0) -> int:
+        """Where a token stands; one past the last: where the last stands."""
+        return self.lines[min(token, len(self.lines) - 1)]
 
 
 def msra_sentences(lines: LineReader, labelled: bool) -> Iterator[TokenSentence]:
@@ -46,7 +50,7 @@ def msra_sentences(lines: LineReader, labelled: bool) -> Iterator[TokenSentence]
         tags = cells[1].split(TOKEN_SEPARATOR) if labelled else None
         if tags is not None and len(tags) != len(tokens):
             raise UserError(f"{where}: {len(tags)} tags for {len(tokens)} tokens; both are joined by \\x02")
-        yield TokenSentence(tokens, tags, number)
+        yield TokenSentence(tokens, tags, [number])
 
 
 def conll_sentences(lines: LineReader, labelled: bool, tag_column: int | None) -> Iterator[TokenSentence]:
@@ -57,13 +61,13 @@ def conll_sentences(lines: LineReader, labelled: bool, tag_column: int | None) -
     width, width_line = None, 0
     tokens: list[str] = []
     tags: list[str] = []
-    begin = 0
+    places: list[int] = []
     for number, text in lines:
         columns = BLANKS.split(text.strip(" \t"))
-        if not text.strip() or columns[0] == DOCUMENT_START:
+        if columns[0] in ("", DOCUMENT_START):
             if tokens:
-                yield TokenSentence(tokens, tags if labelled else None, begin)
-                tokens, tags = [], []
+                yield TokenSentence(tokens, tags if labelled else None, places)
+                tokens, tags, places = [], [], []
             continue
         if width is None:
             width, width_line = len(columns), number
@@ -73,15 +77,14 @@ def conll_sentences(lines: LineReader, labelled: bool, tag_column: int | None) -
                 f"{lines.path}, line {number}: {len(columns)} columns where line {width_line} has {width}; every token "
                 "has the same columns, and a blank line ends a sentence"
             )
-        if not tokens:
-            begin = number
         tokens.append(columns[0])
+        places.append(number)
         if labelled:
             tags.append(columns[(tag_column or width) - 1])
         if len(tokens) > MAX_SENTENCE_TOKENS:
-            raise UserError(f"{lines.path}, line {begin}: no blank line ends this sentence in {len(tokens)} tokens")
+            raise UserError(f"{lines.path}, line {places[0]}: no blank line ends this sentence in {len(tokens)} tokens")
     if tokens:
-        yield TokenSentence(tokens, tags if labelled else None, begin)
+        yield TokenSentence(tokens, tags if labelled else None, places)
 
 
 def join_tokens(tokens: list[str], spaced: bool) -> tuple[str, list[tuple[int, int]]]:

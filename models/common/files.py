@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from models.common.errors import UserError
+from models.common.errors import UserError, shorten
 
 
 @contextlib.contextmanager
@@ -88,6 +88,43 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path}, line {error.lineno}, column {error.colno}: not valid JSON ({error.msg})") from None
     except (ValueError, RecursionError):  # a number of thousands of digits, brackets thousands deep
         raise UserError(f"{path}: not a JSON file of ours; check the path") from None
+
+
+class RepeatedKeyError(ValueError):
+    """A JSON object has two values under one key; Python's own decoder would lose the first without a word."""
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of its (key, value) pairs: the `object_pairs_hook` of whoever decodes JSON that others wrote.
+
+    Raises `RepeatedKeyError`.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise RepeatedKeyError(f"the key {shorten(repeated)} is twice in one object")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
+
+
+def decode_json(text: str, where: str) -> Any:
+    """The value of a text that others wrote, such as a line of a JSON-lines file.
+
+    Raises `UserError` that begins with `where`, also for an object that has a key twice.
+    """
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}, column {error.colno}: not valid JSON ({error.msg}); repair it") from None
+    except RepeatedKeyError as error:
+        raise UserError(f"{where}: {error}; leave one out") from None
+    except ValueError:  # Python's limit
+        raise UserError(f"{where}: an integer of thousands of digits; repair it") from None
+    except RecursionError:
+        raise UserError(f"{where}: nested too deeply; repair it") from None
 
 
 def read_text(path: Path | str) -> str:

@@ -215,10 +215,11 @@ def test_numbered_columns_and_reading_without_labels(tmp_path):
     ("layout", "content", "message"),
     [
         ("chnsenticorp", "", None),
-        ("chnsenticorp", "label\ttext\n1\ta\n", "line 1: no column 'text_a' in the header.*label, text"),
+        ("chnsenticorp", "label\ttext\n1\ta\n", "line 1: no column 'text_a' in the header.*'label', 'text'"),
         ("chnsenticorp", "text_a\na\n", "line 1: no column 'label'.*--labelled false"),
         ("chnsenticorp", "label\ttext_a\tlabel\n", "line 1: two columns have one name"),
-        ("chnsenticorp", "label\ttext_a\n1\ta\n1\n", r"line 3: 1 columns where 2 are expected \(label, text_a\)"),
+        ("chnsenticorp", "label\ttext_a\n1\ta\n1\n", r"line 3: 1 columns where 2 are expected \('label', 'text_a'\)"),
+        ("chnsenticorp", "label\ttext\r1\ta\r0\tb\r", r"there are only 'label', 'text\\r1', 'a\\r0', 'b'"),
         ("chnsenticorp", "label\ttext_a\n\ta\n", "line 2: the label is empty"),
         ("chnsenticorp", b"label\ttext_a\n1\t\xff\n", "line 2: byte 2 is not UTF-8"),
         ("cola", "a\t1\tb\n", "line 1: 3 columns where 4 are expected"),
@@ -237,6 +238,7 @@ def test_numbered_columns_and_reading_without_labels(tmp_path):
         ("tnews", '{"sentence": "a", "label": 1}}\n', "line 1, column 30: not valid JSON"),
         ("tnews", '[1]\n', "line 1: expected an object, got"),
         ("tnews", '{"sentence": "a", "label": ' + "1" * 5000 + "}\n", "line 1: an integer of thousands of digits"),
+        ("tnews", '{"sentence": "a", "label": 1, "label": 2}\n', "line 1: the key 'label' is twice in one object"),
         ("tnews", "[" * 100_000, "line 1: nested too deeply"),
         (TextLayout("jsonl", "a", label="b", regression=True), '{"a": "x", "b": 1e999}', "line 1: expected a number"),
         (TextLayout("jsonl", "a", label="b", regression=True), '{"a": "x", "b": 1' + "0" * 400 + "}", "got 1000"),
@@ -265,6 +267,10 @@ def test_mistakes_name_file_line_and_expectation(tmp_path, layout, content, mess
         ({"text_a": "0", "header": False}, "named by its number from 1, got '0'"),
         ({"text_a": "a", "header": True, "file_format": "jsonl"}, "JSON lines have no header"),
         ({"dataset": "cola", "text_a": "a"}, "--dataset cola knows its columns; leave --text_a out"),
+        (
+            {"text_a": "a", "label": "b", "labelled": False},
+            "--label names a column that --labelled false does not read",
+        ),
         ({"dataset": "mnli"}, "dataset must be one of tnews"),
     ],
 )
@@ -277,18 +283,20 @@ def test_impossible_layouts_are_refused(tmp_path, settings, message):
         ClassificationReader(write(tmp_path, "a"), TextLayout("tsv", "text_a"))
 
 
-@pytest.mark.parametrize("share", ["0.1", "0.25", "1/3", "0.999"])
+@pytest.mark.parametrize("share", ["0.1", "0.25", ".333", "0.999"])
 def test_hold_out_parts_are_disjoint_even_and_whole(share):
     parts = {part: [HoldOut(share, part).selects(number) for number in range(1000)] for part in ("train", "dev")}
     assert all(train != dev for train, dev in zip(parts["train"], parts["dev"], strict=True))
-    exact = {"0.1": 0.1, "0.25": 0.25, "1/3": 1 / 3, "0.999": 0.999}[share]
+    exact = float(share)
     for count in range(1, 1000):
         assert abs(sum(parts["dev"][:count]) - exact * count) < 1
     if share == "0.1":
         assert [number for number in range(40) if parts["dev"][number]] == [9, 19, 29, 39]
 
 
-@pytest.mark.parametrize("share", ["0", "1", "-0.1", "a", "nan", "1/0"])
+@pytest.mark.parametrize(
+    "share", ["0", "1", "-0.1", "a", "nan", "1/0", "0.0", "1e-30000000", "1_0e-2", "0.1_0", "\u0660.\u0661", "1/3"]
+)
 def test_impossible_hold_outs_are_refused(share):
     with pytest.raises(UserError, match="hold_out must be a share"):
         HoldOut(share, "dev")
@@ -321,10 +329,14 @@ def test_the_command(shared_data, tmp_path, capsys):
     other = [*flags, "--input_file", str(path), "--dataset", "chnsenticorp", "--output_dir", str(tmp_path / "other")]
     with pytest.raises(UserError, match=r"data.tsv, line 3: the label '2' is none of the 2 .* \('0', '1'\)"):
         main(other)
+    four = write(tmp_path, "label\ttext_a\n" + "1\tx\n" * 4, "four.tsv")
+    part = ["--input_file", str(four), "--hold_out", "0.1", "--hold_out_part", "dev"]
+    with pytest.raises(UserError, match=r"four.tsv: holds no usable record in the dev part of --hold_out 0.1; .*share"):
+        main([*other, *part])
     with pytest.raises(UserError, match="--hold_out and --hold_out_part belong together"):
         main([*other, "--hold_out", "0.1"])
     path = write(tmp_path, "label\ttext_a\n1\tx\n1\t \u3000\n")
-    with pytest.raises(UserError, match=r"data.tsv, line 3: the text holds no token; .*--skip_empty"):
+    with pytest.raises(UserError, match=r"data.tsv, line 3: holds no token; .*--skip_empty"):
         main(other)
     assert not (tmp_path / "other").exists() and not list(tmp_path.glob(".*partial"))
     main([*other, "--skip_empty", "true"])

@@ -2,6 +2,7 @@
 
 import json
 import random
+from itertools import product
 
 import pytest
 
@@ -113,3 +114,13 @@ def test_deep_nesting_is_an_error(tmp_path):
     path.write_text("[" * 100_000, encoding="utf-8")
     with JsonStream(path) as stream, pytest.raises(UserError, match="nested too deeply"):
         stream.value()
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "b": 2, "a": 3}', '{"b": [{"a": {}, "c": 0, "a": {}}]}'])
+def test_a_key_that_is_twice_in_an_object_is_refused(tmp_path, text):
+    path = tmp_path / "x.json"
+    for content, take in product((text, f"[{text}]"), (walk, JsonStream.value)):
+        path.write_text(content)
+        for block_bytes in (1, 1 << 20):
+            with JsonStream(path, block_bytes) as stream, pytest.raises(UserError, match="the key 'a' is twice in one"):
+                take(stream)

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from data_tools.convert import ClassificationConversion, TaggingConversion, convert_classification, convert_tagging
 from data_tools.labels import Labels, collected, read_labels, tag_set, tags_of_types
-from data_tools.readers.tagging import CLUENER_TYPES
+from data_tools.readers.classification import KNOWN_LAYOUTS
+from data_tools.readers.tagging import CLUENER_TYPES, TaggingLayout
 from models.common.errors import UserError
 
 
@@ -65,12 +67,32 @@ def test_collected_labels_are_sorted():
         ("l.json", {"a": 1, "b": 2}, "ids 0..n-1, each once; found '1', '2'"),
         ("l.json", {"a": 0, "b": 0}, "ids 0..n-1, each once; found '0', '0'"),
         ("l.json", '{"a": 0', "l.json, line 1, column 8: not valid JSON"),
+        ("l.json", {"": 0, "PER": 1}, "l.json: a label is empty, or there twice, among '', 'PER'"),
+        ("l.json", '{"a": 0, "a": 1, "b": 0}', "l.json, line 1, column 1: .*the key 'a' is twice in one object"),
         ("l.json", '{"\\ud800": 0}', "holds half of a surrogate pair"),
     ],
 )
 def test_unusable_label_files(tmp_path, name, content, message):
     with pytest.raises(UserError, match=message):
         labels_in(tmp_path, content, name)
+
+
+def test_features_of_another_task_are_no_label_file(tmp_path):
+    vocab, texts, sentences = (tmp_path / name for name in ("vocab.txt", "texts.tsv", "sentences.tsv"))
+    vocab.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n")
+    texts.write_text("text_a\tlabel\na\t1\n")
+    sentences.write_text("text_a\tlabel\na\tB-X\n")
+    classes, tags = tmp_path / "classes", tmp_path / "tags"
+    text, tokens = KNOWN_LAYOUTS["chnsenticorp"], TaggingLayout("msra")
+    convert_classification(ClassificationConversion(texts, vocab, classes, text, dataset_format="numpy"))
+    convert_tagging(TaggingConversion(sentences, vocab, tags, tokens, dataset_format="numpy"))
+    assert read_labels(tags, "tagging").names == ("O", "B-X", "I-X") and read_labels(classes).names == ("0", "1")
+    with pytest.raises(UserError, match=r"classes: features of the task classification; their labels are none for tag"):
+        convert_tagging(TaggingConversion(sentences, vocab, tmp_path / "x", tokens, label_file_path=classes))
+    with pytest.raises(
+        UserError, match=r"tags: features of the task tagging; their labels are none for classification"
+    ):
+        convert_classification(ClassificationConversion(texts, vocab, tmp_path / "x", text, label_file_path=tags))
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,7 @@ def test_cluener_comes_back(shared_data, scheme, length):
             )
     assert featurizer.counts == {
         "examples": 10747, "features": 10747, "cut_sentences": 0, "entities": 23969, "cut_entities": 0,
+        "merged_entities": 0,
     }  # fmt: skip
     assert features.scalars["unique_id"].tolist() == list(range(10747))
 
@@ -276,3 +277,42 @@ def test_the_command(shared_data, tmp_path, capsys):
     with pytest.raises(UserError, match=r"train.json, line 1507: the book .* and the company .* overlap"):
         main([*flags, "--input_file", str(path), "--output_dir", str(tmp_path / "no")])
     assert not (tmp_path / "no").exists() and not list(tmp_path.glob(".*partial"))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "settings", "flag"),
+    [
+        ("cluener", {"repair_tags": True}, "--repair_tags is for msra and conll files"),
+        ("cluener", {"skip": frozenset(["invalid_tags"])}, "--skip_invalid_tags is for msra and conll files"),
+        ("msra", {"skip": frozenset(["misaligned"])}, "--skip_misaligned is for cluener files; leave it out for msra"),
+        (
+            "msra",
+            {"skip": frozenset(["overlapping", "empty"])},
+            "--skip_empty is .*; --skip_overlapping is for cluener",
+        ),
+        ("conll", {"skip": frozenset(["empty"])}, "--skip_empty is for cluener files"),
+        ("msra", {"labelled": False, "repair_tags": True}, "--repair_tags is about labels, and --labelled false"),
+        ("msra", {"labelled": False, "skip": frozenset(["invalid_tags"])}, "--skip_invalid_tags is about labels"),
+        ("msra", {"labelled": False, "scheme": "BMES"}, "--scheme spells tags, and nothing names them"),
+        ("cluener", {"labelled": False, "skip": frozenset(["misaligned"])}, "--skip_misaligned is about labels"),
+    ],
+)
+def test_flags_that_could_do_nothing_are_refused(tmp_path, dataset, settings, flag):
+    with pytest.raises(UserError, match=flag):
+        TaggingConversion(tmp_path, tmp_path, tmp_path, TaggingLayout(dataset), **settings)
+    for layout in (TaggingLayout("conll", scheme="BMES"), TaggingLayout("conll", tag_column=9)):
+        with pytest.raises(UserError, match=r"--(source_scheme|tag_column) is about labels"):
+            TaggingConversion(tmp_path, tmp_path, tmp_path, layout, labelled=False)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "settings"),
+    [
+        ("cluener", {"skip": frozenset(["misaligned", "overlapping", "empty", "long_units"])}),
+        ("cluener", {"labelled": False, "scheme": "BMES", "skip": frozenset(["empty", "long_units"])}),
+        ("msra", {"repair_tags": True, "skip": frozenset(["invalid_tags", "long_units"])}),
+        ("conll", {"labelled": False, "scheme": "BMES", "label_file_path": "types.txt"}),
+    ],
+)
+def test_flags_that_do_something_are_taken(tmp_path, dataset, settings):
+    TaggingConversion(tmp_path, tmp_path, tmp_path, TaggingLayout(dataset), **settings)

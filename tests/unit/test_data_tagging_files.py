@@ -104,12 +104,30 @@ def test_cluener_by_words_and_what_is_tolerated(tmp_path):
 
 def test_iob1_is_read_as_conlleval_reads_it(tmp_path):
     content = "\n".join(f"t {tag}" for tag in ("I-PER", "I-PER", "O", "I-LOC", "B-LOC", "I-ORG"))
-    with pytest.raises(UserError, match=r"line 1: position 0: 'I-PER' at the start.*--skip_invalid_tags true"):
+    with pytest.raises(UserError, match=r"line 1: 'I-PER' at the start.*--skip_invalid_tags true"):
         read(tmp_path, content, CONLL)
     rejections = Rejections("x")
     [sentence] = read(tmp_path, content, CONLL, repair=True, rejections=rejections)
     expected = (Entity(0, 2, "PER"), Entity(3, 4, "LOC"), Entity(4, 5, "LOC"), Entity(5, 6, "ORG"))
     assert sentence.entities == expected and rejections.repaired == [1]
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_repairing_is_advised_where_it_helps(tmp_path, repair):
+    """A tag that is none is not mended; the others of its sentence wait for it."""
+    with pytest.raises(UserError, match=r"line 3: 'Q' is no BIO tag") as caught:
+        read(tmp_path, "a O\nb I-X\nc Q\n", CONLL, repair=repair)
+    assert "--repair_tags" not in str(caught.value) and "--skip_invalid_tags true" in str(caught.value)
+    with pytest.raises(UserError, match=r"line 2: position 0: 'B-X ' has white space"):
+        read(tmp_path, "text_a\tlabel\na\x02b\tB-X \x02I-X\n", MSRA, repair=repair)
+
+
+@pytest.mark.parametrize("blank", ["\u3000", "\u00a0"])
+def test_a_blank_token_ends_no_sentence(tmp_path, blank):
+    tokens = ["a", blank, "b"]
+    [tagged] = read(tmp_path, "".join(f"{token} O\n" for token in tokens), CONLL)
+    [bare] = read(tmp_path, "".join(f"{token}\n" for token in tokens), CONLL, labelled=False)
+    assert tagged.text == bare.text and tagged.units == bare.units and len(bare.units) == 3
 
 
 def test_hold_out_counts_what_is_skipped(tmp_path):
@@ -118,7 +136,7 @@ def test_hold_out_counts_what_is_skipped(tmp_path):
     numbers = {}
     for part in ("train", "dev"):
         rejections = Rejections("x", frozenset(["misaligned"]))
-        sentences = read(tmp_path, content, CLUENER, rejections=rejections, hold_out=HoldOut("1/3", part))
+        sentences = read(tmp_path, content, CLUENER, rejections=rejections, hold_out=HoldOut(".34", part))
         numbers[part] = [sentence.number for sentence in sentences], rejections.skipped
     assert numbers == {"train": ([0, 3, 4], {"misaligned": [2]}), "dev": ([5], {"misaligned": [3]})}
 
@@ -141,9 +159,13 @@ GOLD = '{"text": "abcd", "label": {"x": %s}}\n'
         (TaggingLayout("cluener", "word"), GOLD % '{"ab": [[0, 1]]}', "misaligned", "not made of whole words"),
         (MSRA, "text_a\tlabel\na\tI-X\n", "invalid_tags", "line 2: position 0: 'I-X' at the start; expected O or B"),
         (MSRA, "text_a\tlabel\n\na\tX-\n", "invalid_tags", "line 3: position 0: 'X-' is no BIO tag"),
-        (CONLL, "a B-X\nb E-Y\n", "invalid_tags", "line 1: position 1: 'E-Y' after 'B-X'; expected I-X or E-X"),
-        (CONLL, "\na B-X\n\nb E-X\n", "invalid_tags", "line 2: .*the sentence ends after 'B-X'"),
-        (CONLL, "a B-X\nb M-X\nc I-X\n", "invalid_tags", "line 1: position 2: 'I-X' is no BMES tag"),
+        (CONLL, "a B-X\nb E-Y\n", "invalid_tags", "line 2: 'E-Y' after 'B-X'; expected I-X or E-X"),
+        (CONLL, "\na O\nb I-X\nc E-X\n\nb O\n", "invalid_tags", "line 3: 'I-X' after 'O'; expected O or B"),
+        (MSRA, "text_a\tlabel\na\x02b\tB-X \x02I-X\n", "invalid_tags", "line 2: position 0: 'B-X ' has white space"),
+        (MSRA, "text_a\tlabel\na\x02b\tB-X\x02I-\u3000X\n", "invalid_tags", "line 2: position 1: .* has white space"),
+        (CONLL, "a B-X\u3000\n", "invalid_tags", "line 1: .* has white space beside its type"),
+        (CONLL, "\na O\nb O\nb B-X\n\nb E-X\n", "invalid_tags", "line 4: the sentence ends after 'B-X'"),
+        (CONLL, "a B-X\nb M-X\nc I-X\n", "invalid_tags", "line 3: 'I-X' is no BMES tag"),
     ],
 )  # fmt: skip
 def test_gold_that_contradicts_itself(tmp_path, layout, content, reason, message):
@@ -168,6 +190,17 @@ def test_gold_that_contradicts_itself(tmp_path, layout, content, reason, message
         (CLUENER, '{"text": "a", "label": {"x": {"a": [0, 0]}}}', "line 1, label.x.a: expected an array, got 0"),
         (CLUENER, '{"text": "a", "label": {"x": {"a": [[0]]}}}', r"line 1, label.x.a: expected \[start, end\], got"),
         (CLUENER, '{"text": "a", "label": {"x": {"a": [[0, true]]}}}', "line 1, label.x.a: expected an integer, got T"),
+        (CLUENER, '{"text": "a", "label": {"x": {"a": []}}}', "line 1, label.x.a: stands nowhere; expected"),
+        (
+            CLUENER,
+            '{"text": "a", "label": {"x": {"a": [[0, 0]], "a": []}}}',
+            "line 1: the key 'a' is twice in one object",
+        ),
+        (
+            CLUENER,
+            GOLD % f'{{"{"x" * 9999}": [[0, {"9" * 4000}]]}}',
+            "line 1: the x 'xxx.* is not at characters 0..999",
+        ),
         (CLUENER, '{"text": "a", "label": {"": {"a": [[0, 0]]}}}', "line 1, label: an entity type is empty"),
         (CLUENER, '{"text": "a", "label": {"\\ud800": {}}}', "line 1, label: character 0 is half of a surrogate"),
         (MSRA, "a\tO\n", "line 1: expected the header text_a<TAB>label, got"),

@@ -154,8 +154,15 @@ DEEP, LONG_NUMBER = "[" * 100_000, '{"label": {"x": {"a": [[0, ' + "1" * 5000 + 
     ("line", "message"),
     [
         ('{"label": {"name": {"叶老桂": [[5, 7]]}}', "line 2, column 38: not valid JSON"),
-        (DEEP, "line 2: not a line of CLUENER's format"),
-        (LONG_NUMBER, "line 2: not a line of CLUENER's format"),
+        (DEEP, "line 2: nested too deeply"),
+        (LONG_NUMBER, "line 2: an integer of thousands of digits"),
+        ('{"label": {"x": {"a": [[0, 0]]}, "x": {}}}', "line 2: the key 'x' is twice in one object"),
+        ('{"label": {"": {"浙": [[0, 0]]}}}', "line 2: an entity type is empty"),
+        ('{"label": {"name": {"%s": [[0, 1]]}}}' % ("x" * 100_000), "line 2: name 'xxx"),
+        ('{"label": {"name": {"%s": 0}}}' % ("x" * 100_000), "for name 'xxx"),
+        ('{"label": {"%s": 0}}' % ("x" * 100_000), "for the type 'xxx"),
+        ('{"label": {"name": {"浙": [["%s"]]}}}' % ("x" * 100_000), "found ['xxx"),
+        ('{"label": {"name": {"浙": [[0, %s]]}}}' % ("9" * 4300), "the positions [0, 999"),
         ("[]", 'line 2: expected an object {"text": ..., "label"'),
         ('{"text": "x"}', "line 2: expected an object"),
         ('{"label": []}', "line 2: expected an object"),
@@ -181,7 +188,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str, message: str) -> Non
     with pytest.raises(UserError) as caught:
         score_files(gold_file, predicted_file)
     assert str(caught.value).startswith(f"{predicted_file}, line 2")
-    assert message in str(caught.value)
+    assert message in str(caught.value) and len(str(caught.value)) < 1000
 
 
 def test_positions_are_checked_without_any_text(tmp_path: Path) -> None:
@@ -189,6 +196,9 @@ def test_positions_are_checked_without_any_text(tmp_path: Path) -> None:
     assert score_files(gold_file, gold_file)["f1"] == 1.0
     wrong = write_lines(tmp_path / "wrong.json", [{"label": {"name": {"叶老桂": [[5, 8]]}}}])
     with pytest.raises(UserError, match=r"the positions \[5, 8\] cut 4 characters out of the text"):
+        score_files(gold_file, wrong)
+    write_lines(wrong, [{"label": {"name": {"叶": [[0, 10**4300 - 1]]}}}])
+    with pytest.raises(UserError, match=r"cut a number of thousands of digits characters out of the text"):
         score_files(gold_file, wrong)
 
 

@@ -4,7 +4,6 @@ An input is what one line of the user's says: a text, or two parted by a tab (a 
 context), or a JSON object with the same parts under their names.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from data_tools.readers.tagging import TaggedText, split_characters
 from data_tools.rejections import Rejections
 from data_tools.tokenization import WordSplitter
 from models.common.errors import UserError
+from models.common.files import decode_json
 from models.common.finetune.loaded import LoadedModel
 from models.common.tasks import classification, span, tagging
 
@@ -48,6 +48,10 @@ def read_input(task: str, text: str, where: str) -> Input:
     missing = [name for name in names if name not in parts and name not in OPTIONAL_PARTS]
     if missing:
         raise UserError(f"{where}: no {missing[0]}; expected {' <tab> '.join(names)}, or a JSON object with these keys")
+    for name, part in parts.items():
+        # Of an escape in JSON, or of bytes on the command line that are no UTF-8.
+        if any("\ud800" <= character <= "\udfff" for character in part):
+            raise UserError(f"{where}: {name} holds half of a surrogate pair, which no text can; give UTF-8")
     return Input(parts, where)
 
 
@@ -62,14 +66,16 @@ def ask(model: LoadedModel, inputs: Sequence[Input]) -> list[dict[str, Any]]:
 
 
 def _from_json(names: tuple[str, ...], text: str, where: str) -> dict[str, str]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not valid JSON ({error})") from None
+    value = decode_json(text, where)
     wrong = [name for name, part in value.items() if name in names and not isinstance(part, str)]
     if wrong:
         raise UserError(f"{where}: {wrong[0]} must be a string")
     return {name: value[name] for name in names if name in value}
+
+
+def _rejections(inputs: Sequence[Input]) -> Rejections:
+    """What a text that cannot be asked about is answered with: no flag skips it, and its number is its name."""
+    return Rejections("input", what="texts", advice="", places=[item.where for item in inputs])
 
 
 def _classify(model: LoadedModel, inputs: Sequence[Input]) -> list[dict[str, Any]]:
@@ -81,11 +87,7 @@ def _classify(model: LoadedModel, inputs: Sequence[Input]) -> list[dict[str, Any
         for line, item in enumerate(inputs)
     ]
     options = ClassificationOptions(model.task["max_seq_length"])
-    rejections = Rejections("input", frozenset(["empty"]), "texts")
-    features = ClassificationFeaturizer(model.tokenizer, options, None, rejections).features(records)
-    empty = rejections.skipped.get("empty")
-    if empty:
-        raise UserError(f"{inputs[empty[0]].where}: holds no token; give a text")
+    features = ClassificationFeaturizer(model.tokenizer, options, None, _rejections(inputs)).features(records)
     return classification.decode(np.stack(model.predict(features)["logits"]), model.labels)
 
 
@@ -99,7 +101,7 @@ def _tag(model: LoadedModel, inputs: Sequence[Input]) -> list[dict[str, Any]]:
     found: dict[int, list[dict[str, Any]]] = {}
     if sentences:
         options = TaggingOptions(model.task["max_seq_length"])
-        features = TaggingFeaturizer(model.tokenizer, options, None, Rejections("input")).features(sentences)
+        features = TaggingFeaturizer(model.tokenizer, options, None, _rejections(inputs)).features(sentences)
         ids = tagging.tag_ids_of(model.predict(features))
         for sentence in tagging.decode(features, ids, model.labels, model.task["scheme"]):
             found[sentence.number] = tagging.as_entries(sentence)
@@ -122,7 +124,7 @@ def _answer(model: LoadedModel, inputs: Sequence[Input]) -> list[dict[str, Any]]
     ]
     task = model.task
     options = SpanOptions(task["max_seq_length"], task["doc_stride"], task["stride_is"], task["max_query_length"])
-    features: FeatureSet = SpanFeaturizer(model.tokenizer, options, False, Rejections("input")).features(paragraphs)
+    features: FeatureSet = SpanFeaturizer(model.tokenizer, options, False, _rejections(inputs)).features(paragraphs)
     contexts = {str(at): item.parts["context"] for at, item in enumerate(inputs)}
     _, nbest = span.decode(features, model.predict(features), contexts, task["n_best_size"], task["max_answer_length"])
     return [

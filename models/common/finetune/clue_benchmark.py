@@ -1,15 +1,14 @@
 """CLUE's fine-grained entity benchmark (CLUENER): raw sentences in, ner_predict.json and CLUE's own score out."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_tools.converters.tagging import TaggingConversion, convert_tagging
 from data_tools.readers.lines import LineReader
 from data_tools.readers.tagging import TaggingLayout
 from models.common.errors import UserError
-from models.common.files import write_text
+from models.common.files import decode_json, write_text
 from models.common.metrics import cluener
 from models.common.tagging import Entity
 from models.common.tasks.tagging import TaggedSentence
@@ -28,9 +27,9 @@ class ClueBenchmark:
     def __init__(self, path: str) -> None:
         """Raises `UserError` with file and line for a line that is not of the format."""
         self.path = Path(path)
-        lines = [(number, line) for number, line in LineReader(self.path) if line.strip()]
-        self.texts = [_text(line, f"{path}, line {number}") for number, line in lines]
-        labelled = bool(lines) and "label" in json.loads(lines[0][1])
+        lines = [_object(line, f"{path}, line {number}") for number, line in LineReader(self.path) if line.strip()]
+        self.texts = [line["text"] for line in lines]
+        labelled = bool(lines) and "label" in lines[0]
         self.gold = cluener.read_sentences(self.path) if labelled else None
 
     def convert(self, config: "TaggingConfig", checkpoint: Checkpoint, tags: Sequence[str] | None) -> str:
@@ -46,7 +45,7 @@ class ClueBenchmark:
         convert_tagging(TaggingConversion(
             self.path, Path(vocab), folder / FEATURES, TaggingLayout("cluener", config.unit), labelled=False,
             label_file_path=folder / LABELS, max_seq_length=config.max_seq_length, do_lower_case=config.do_lower_case,
-            dataset_format="numpy", overwrite=True, skip=frozenset(["empty"]),
+            dataset_format="numpy", overwrite=True, skip=frozenset(["empty", "long_units"]),
         ))  # fmt: skip
         return str(folder / FEATURES)
 
@@ -74,11 +73,8 @@ class ClueBenchmark:
         return [(text, entities.get(number, [])) for number, text in enumerate(self.texts)]
 
 
-def _text(line: str, where: str) -> str:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not valid JSON ({error})") from None
+def _object(line: str, where: str) -> dict[str, Any]:
+    value = decode_json(line, where)
     if not isinstance(value, dict) or not isinstance(value.get("text"), str):
         raise UserError(f'{where}: expected an object with "text"')
-    return value["text"]
+    return value

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from models.common.cli import command_parser, run_main
-from models.common.errors import UserError
-from models.common.files import read_text, write_text
+from models.common.errors import UserError, clip, shorten
+from models.common.files import decode_json, read_text, write_text
 from models.common.metrics.entities import score_entities
 from models.common.tagging import Entity
 
@@ -106,12 +106,8 @@ def _read_lines(path: Path | str) -> list[tuple[str, Any]]:
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            values.append((f"{path}, line {number}", json.loads(line)))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}, column {error.colno}: not valid JSON ({error.msg})") from None
-        except (ValueError, RecursionError):  # a number of thousands of digits, brackets thousands deep
-            raise UserError(f"{path}, line {number}: not a line of CLUENER's format") from None
+        where = f"{path}, line {number}"
+        values.append((where, decode_json(line, where)))
     if not values:
         raise UserError(f"{path}: no lines; expected one JSON object a line")
     return values
@@ -127,11 +123,13 @@ def _sentence(value: Any, where: str, gold_text: str | None = None) -> Sentence:
         raise UserError(f'{where}: "text" is not that of the gold line; write the lines in the order of the gold file')
     entities, entity_texts = set(), set()
     for kind, found in value["label"].items():
+        if not kind:
+            raise UserError(f"{where}: an entity type is empty")
         if not isinstance(found, dict):
-            raise UserError(f"{where}: expected {{entity: [[start, end]]}} for the type {kind!r}")
+            raise UserError(f"{where}: expected {{entity: [[start, end]]}} for the type {shorten(kind)}")
         for entity_text, places in found.items():
             if not isinstance(places, list) or not places:
-                raise UserError(f"{where}: expected [[start, end], ...] for {kind} {entity_text!r}")
+                raise UserError(f"{where}: expected [[start, end], ...] for {clip(kind)} {shorten(entity_text)}")
             entities.update(_entity(place, kind, entity_text, text, where) for place in places)
             entity_texts.add(EntityText(entity_text, kind))
     return Sentence(text, frozenset(entities), frozenset(entity_texts))
@@ -139,16 +137,17 @@ def _sentence(value: Any, where: str, gold_text: str | None = None) -> Sentence:
 
 def _entity(place: Any, kind: str, entity_text: str, text: str | None, where: str) -> Entity:
     """One pair of positions, checked against the text of the sentence, or if there is none against its own length."""
+    where = f"{where}: {clip(kind)} {shorten(entity_text)}"
     if not isinstance(place, list) or [type(number) for number in place] != [int, int]:
-        raise UserError(f"{where}: {kind} {entity_text!r}: expected two integers [start, end], found {place!r}")
+        raise UserError(f"{where}: expected two integers [start, end], found {shorten(place)}")
     start, end = place[0], place[1] + 1
     if not 0 <= start < end:
-        raise UserError(f"{where}: {kind} {entity_text!r}: the positions {place} are no range [start, inclusive end]")
+        raise UserError(f"{where}: the positions {shorten(place)} are no range [start, inclusive end]")
     if end - start != len(entity_text) or (text is not None and text[start:end] != entity_text):
-        cut = f"{end - start} characters" if text is None else repr(text[start:end])
+        cut = f"{shorten(end - start)} characters" if text is None else shorten(text[start:end])
         raise UserError(
-            f"{where}: {kind} {entity_text!r}: the positions {place} cut {cut} out of the text; they count characters "
-            "from 0 and the end is inclusive"
+            f"{where}: the positions {shorten(place)} cut {cut} out of the text; they count characters from 0 and the "
+            "end is inclusive"
         )
     return Entity(start, end, kind)
 
