@@ -1,8 +1,8 @@
 """All runs behind the fine-tuning table: converts the data sets, then fine-tunes on each, with us and with the peer.
 
 `python -m benchmarks.finetune_suite --data_dir DATA --output_dir runs/finetune`; DATA holds the files of `CASES`.
-What is finished is kept, so the same command goes on where it was stopped. Afterwards `benchmarks.finetune_table` makes
-a table of runs/finetune/*/*/result.json.
+What is finished is kept, so the same command goes on where it was stopped; what was made under other settings is
+refused. Afterwards `benchmarks.finetune_table` makes a table of runs/finetune/*/*/result.json.
 """
 
 import argparse
@@ -11,8 +11,10 @@ import sys
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
-from benchmarks import sidebyside
+from benchmarks import our_finetune, sidebyside
+from benchmarks.finetune_table import differences
 from models.common.cli import run_main
 from models.common.errors import UserError
 from models.common.files import read_json
@@ -82,9 +84,15 @@ def features(name: str, vocab: Path, args: argparse.Namespace) -> dict[str, Path
     return folders
 
 
-def finished(result: Path) -> bool:
-    """Whether this run is done."""
-    return result.is_file() and read_json(result)["finished"]
+def finished(folder: Path, present: dict[str, Any]) -> bool:
+    """Whether this run is done; a `UserError` when it was made with other settings, data or weights than `present`."""
+    result = folder / "result.json"
+    if not result.is_file():
+        return False
+    stored = read_json(result)
+    if stored["common"] != present:
+        raise UserError(f"{folder}: was made with other {differences(stored['common'], present)}; remove it")
+    return stored["finished"]
 
 
 def run(module: str, *arguments: object) -> None:
@@ -115,10 +123,12 @@ def main(argv: list[str] | None = None) -> None:
         parts = features(name, (weights or minilm_folder()) / "vocab.txt", args)
         for head, seed, side in product(case.heads, args.seeds, args.sides):
             folder = args.output_dir / name / f"{side}-{head}-{seed}"
-            if not finished(folder / "result.json"):
-                run(SIDES[side], "--command", case.command, "--recipe", name, "--train", parts["train"], "--dev",
-                    parts["dev"], "--output_dir", folder, "--seed", seed, "--threads", args.threads,
-                    *(("--weights", weights) if weights else ()), *HEAD_FLAGS[head])  # fmt: skip
+            flags = ["--command", case.command, "--recipe", name, "--train", parts["train"], "--dev", parts["dev"],
+                     "--output_dir", folder, "--seed", seed, "--threads", args.threads, *HEAD_FLAGS[head],
+                     *(("--weights", weights) if weights else ())]  # fmt: skip
+            flags = [str(flag) for flag in flags]
+            if not finished(folder, our_finetune.common(our_finetune.parse(flags))):
+                run(SIDES[side], *flags)
 
 
 if __name__ == "__main__":

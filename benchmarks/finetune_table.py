@@ -1,14 +1,16 @@
 """Results of fine-tuning, ours and the peer's, as one table: `python -m benchmarks.finetune_table RESULT.json ...`.
 
-A row for each data set and head; the scores of all seeds, those of the last epoch, and the difference of their means. A
-side that has no result is an error. With --write FILE.md the table goes between its lines `<!-- results -->` and
+A row for each data set and head: the scores after the last epoch with each seed, the difference of their means, and
+the optimizer's steps, ours and the peer's (ours takes whole rows). Runs of one row that differ in settings, data,
+weights or seeds are an error. With --write FILE.md the table goes between its lines `<!-- results -->` and
 `<!-- end of results -->`.
 """
 
 import argparse
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import fmean
 from typing import Any
 
 from benchmarks.table import conditions, insert
@@ -16,62 +18,82 @@ from models.common.cli import run_main
 from models.common.errors import UserError
 from models.common.files import read_json, write_text
 
-COLUMNS = ("data", "head", "score", "ours, each seed", "transformers + torch", "difference of the means")
-# recipe -> what it is trained and scored on, and the score.
+COLUMNS = ("data", "head", "score", "ours, each seed", "transformers + torch", "difference of the means", "steps")
+# recipe -> what it is scored on, and the score.
 TASKS = {
     "tnews": ("TNEWS (FewCLUE)", "accuracy"),
-    "chnsenticorp": ("ChnSentiCorp dev", "accuracy"),
+    "chnsenticorp": ("ChnSentiCorp dev, half of train", "accuracy"),
     "cola": ("CoLA in-domain dev", "mcc"),
     "stsb": ("STS-B dev", "spearman_correlation"),
     "cluener": ("CLUENER, a tenth of train held out", "f1"),
     "msra": ("MSRA dev", "f1"),
-    "squad_minilm": ("SQuAD v1.1, every other article of dev", "f1"),
 }
-OURS, PEER = "ours", "peer"
+SIDES = {"benchmarks.our_finetune": "ours", "benchmarks.peer_finetune": "peer"}
 
 
-def key_of(result: dict[str, Any]) -> tuple[str, str]:
-    """(recipe, head) of a result."""
-    settings = result["settings"]
-    heads = [name for name, flag in (("BiLSTM", "with_lstm"), ("CRF", "use_crf")) if settings.get(flag) == "true"]
-    return settings.get("recipe", "squad_minilm"), " + ".join(heads) or "linear"
+@dataclass(frozen=True)
+class Run:
+    """A result: its file, row (recipe and head), side, seed, score in per cent, steps, what both sides must share."""
+
+    path: Path
+    recipe: str
+    head: str
+    side: str
+    seed: int
+    score: float
+    steps: int
+    common: dict[str, Any]
 
 
-def rows(results: list[tuple[Path, dict[str, Any]]]) -> list[list[str]]:
-    """The rows, in the order of `TASKS`."""
-    scores: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: {OURS: [], PEER: []})
-    for path, result in results:
+def read_run(path: Path, result: dict[str, Any]) -> Run:
+    """One file; a `UserError` for one that is no finished result of these benchmarks."""
+    try:
+        settings, recipe = result["settings"], result["settings"]["recipe"]
         if not result["finished"]:
             raise UserError(f"{path}: the run has not finished; wait for its last epoch")
-        recipe, _ = key = key_of(result)
         if recipe not in TASKS:
             raise UserError(f"{path}: recipe {recipe!r} has no row; it is one of {', '.join(TASKS)}")
-        side = OURS if ".our_" in result["environment"]["command"] else PEER
-        value = result["epochs"][-1][TASKS[recipe][1]]
-        scores[key][side].append(value if recipe == "squad_minilm" else 100 * value)
-    lines = []
-    for (recipe, head), sides in sorted(scores.items(), key=lambda item: (list(TASKS).index(item[0][0]), item[0][1])):
-        missing = [side for side, values in sides.items() if not values]
-        if missing:
-            raise UserError(f"{recipe}, {head}: no result of {missing[0]}; run the other side, too")
-        data, score = TASKS[recipe]
-        ours, peer = (", ".join(f"{value:.2f}" for value in sides[side]) for side in (OURS, PEER))
-        difference = mean(sides[OURS]) - mean(sides[PEER])
-        lines.append([data, head, score, ours, peer, f"{difference:+.2f}"])
-    return lines
+        heads = [name for name, flag in (("BiLSTM", "with_lstm"), ("CRF", "use_crf")) if settings[flag] == "true"]
+        score = 100 * result["epochs"][-1][TASKS[recipe][1]]
+        return Run(path, recipe, " + ".join(heads) or "linear", SIDES[result["benchmark"]], settings["seed"], score,
+                   result["steps"], result["common"])  # fmt: skip
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: is no result of our_finetune or peer_finetune ({error!r})") from None
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """Names of what differs."""
+    return ", ".join(sorted(name for name in {*one, *other} if one.get(name) != other.get(name)))
+
+
+def row(runs: list[Run]) -> list[str]:
+    """The row of these runs, which must be comparable: the same settings, data and weights, the same seeds."""
+    first = runs[0]
+    for run in runs[1:]:
+        if run.common != first.common:
+            raise UserError(f"{run.path} and {first.path} differ in {differences(run.common, first.common)}")
+    sides = {
+        side: sorted((run for run in runs if run.side == side), key=lambda run: run.seed) for side in SIDES.values()
+    }
+    seeds = {side: [run.seed for run in found] for side, found in sides.items()}
+    if seeds["ours"] != seeds["peer"]:
+        raise UserError(f"{first.recipe}, {first.head}: seeds {seeds['ours']} of ours, {seeds['peer']} of the peer")
+    ours, peer = ([run.score for run in found] for found in sides.values())
+    data, score = TASKS[first.recipe]
+    steps = " / ".join(str(found[0].steps) for found in sides.values())
+    each = (", ".join(f"{value:.2f}" for value in values) for values in (ours, peer))
+    return [data, first.head, score, *each, f"{fmean(ours) - fmean(peer):+.2f}", steps]
 
 
 def table(paths: list[Path]) -> str:
     """The table, and below it how each file was made; a `UserError` for a file that is no result."""
-    results = []
-    for path in paths:
-        result = read_json(path)
-        try:
-            results.append((path, result))
-            key_of(result)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: is no result of a fine-tuning ({error!r})") from None
-    body = [COLUMNS, ["---"] * len(COLUMNS), *rows(results)]
+    results = [(path, read_json(path)) for path in paths]
+    rows: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for path, result in results:
+        run = read_run(path, result)
+        rows[run.recipe, run.head].append(run)
+    order = sorted(rows, key=lambda key: (list(TASKS).index(key[0]), key[1]))
+    body = [COLUMNS, ["---"] * len(COLUMNS), *(row(rows[key]) for key in order)]
     lines = ["| " + " | ".join(cells) + " |" for cells in body]
     return "\n".join([*lines, "", *(conditions(result) for _, result in results)])
 

@@ -1,6 +1,6 @@
 """The fine-tuning of `peer_finetune` done by `models.bert.run_classifier` or `run_ner`: a user's command with a recipe.
 
-A run that was stopped goes on when it is started again.
+A run that was stopped goes on when it is started again. What both sides must have in common is in `common`.
 """
 
 import argparse
@@ -14,14 +14,23 @@ from typing import Any
 from benchmarks import sidebyside
 from benchmarks.environment import record
 from data_tools.feature_store import read_sidecar
+from models.bert import run_classifier, run_ner
 from models.common.cli import run_main
+from models.common.config import to_dict
 from models.common.errors import UserError
-from models.common.files import write_json
+from models.common.files import sha256_of, write_json
+from models.common.finetune.settings import FineTuneConfig
 from models.common.train.metrics_log import read_metrics
 from models.common.weights.embedded import minilm_folder
 
 MODULE = "benchmarks.our_finetune"
-COMMANDS = ("run_classifier", "run_ner")
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+COMMANDS = {"run_classifier": run_classifier, "run_ner": run_ner}
+# The settings that decide what is learned.
+SETTINGS = (
+    "epoch_num", "train_batch_size", "max_seq_length", "hidden_dropout_prob", "attention_probs_dropout_prob",
+    "optimizer", "use_crf", "with_lstm",
+)  # fmt: skip
 
 
 def run(args: argparse.Namespace, environment: dict[str, Any]) -> dict[str, Any]:
@@ -40,8 +49,26 @@ def run(args: argparse.Namespace, environment: dict[str, Any]) -> dict[str, Any]
         raise UserError(f"{folder}: models.bert.{args.command} failed with exit code {done.returncode}, see above")
     samples = [read_sidecar(path)["counts"]["features"] for path in (args.train, args.dev)]
     return {
-        "benchmark": MODULE, "settings": sidebyside.settings_of(args), "samples": samples, **measured(folder),
-        "environment": environment, "finished": True,
+        "benchmark": MODULE, "settings": sidebyside.settings_of(args), "common": common(args), "samples": samples,
+        **measured(folder), "environment": environment, "finished": True,
+    }  # fmt: skip
+
+
+def config_of(args: argparse.Namespace) -> FineTuneConfig:
+    """The resolved settings of the user's command with this recipe."""
+    heads = ["--use_crf", args.use_crf, "--with_lstm", args.with_lstm]
+    if args.command != "run_ner" and "true" in heads:
+        raise UserError("--use_crf and --with_lstm are for run_ner")
+    return COMMANDS[args.command].parse(["--recipe", args.recipe, *(heads if args.command == "run_ner" else [])])
+
+
+def common(args: argparse.Namespace) -> dict[str, Any]:
+    """What two runs must agree in to be compared: settings, contents of the features, weights."""
+    settings = {name: value for name, value in to_dict(config_of(args)).items() if name in SETTINGS}
+    files = [path for path in sorted((args.weights or minilm_folder()).iterdir()) if path.suffix in WEIGHT_SUFFIXES]
+    return {
+        **settings, "train": read_sidecar(args.train)["content_sha256"],
+        "dev": read_sidecar(args.dev)["content_sha256"], "weights": [sha256_of(path) for path in files],
     }  # fmt: skip
 
 
@@ -81,8 +108,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
     args = parse(argv)
-    if args.command != "run_ner" and "true" in (args.use_crf, args.with_lstm):
-        raise UserError("--use_crf and --with_lstm are for run_ner")
+    config_of(args)  # refuses what does not fit before anything runs
     result = run(args, record(MODULE, argv, args.threads))
     write_json(args.output_dir / "result.json", result)
     print(json.dumps(result["epochs"][-1]))

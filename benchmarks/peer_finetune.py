@@ -17,11 +17,10 @@ from transformers import BertForSequenceClassification, get_linear_schedule_with
 
 from benchmarks import sidebyside
 from benchmarks.environment import record
-from benchmarks.our_finetune import add_flags
+from benchmarks.our_finetune import add_flags, common, config_of
 from benchmarks.peer_squad_finetune import make_optimizer
 from benchmarks.torch_tagger import BertTagger
 from data_tools.feature_store import FeatureSet, load_features
-from models.bert import run_classifier, run_ner
 from models.common.cli import run_main
 from models.common.errors import UserError
 from models.common.files import write_json
@@ -32,7 +31,6 @@ from models.common.tasks import classification, tagging
 from models.common.weights.embedded import minilm_folder
 
 MODULE = "benchmarks.peer_finetune"
-COMMANDS = {"run_classifier": run_classifier, "run_ner": run_ner}
 PART = 8  # samples computed at once
 EVALUATION_PART = 32
 
@@ -123,8 +121,9 @@ def run(args: argparse.Namespace, config: FineTuneConfig, environment: dict[str,
     optimizer = make_optimizer(peer.model, settings.learning_rate, settings.weight_decay, settings.head_learning_rate)
     schedule = get_linear_schedule_with_warmup(optimizer, round(settings.warmup_ratio * steps), steps)
     result = {
-        "benchmark": MODULE, "settings": sidebyside.settings_of(args), "samples": [len(peer.train), len(peer.dev)],
-        "steps": steps, "epochs": [], "losses": [], "environment": environment,
+        "benchmark": MODULE, "settings": sidebyside.settings_of(args), "common": common(args),
+        "samples": [len(peer.train), len(peer.dev)], "steps": steps, "epochs": [], "losses": [],
+        "environment": environment,
     }  # fmt: skip
     with Progress("train", steps, "steps") as progress:
         for epoch in range(1, config.epoch_num + 1):
@@ -155,15 +154,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def settings_of_recipe(args: argparse.Namespace) -> FineTuneConfig:
     """The resolved settings of the command that this is the peer of."""
-    heads = ["--use_crf", args.use_crf, "--with_lstm", args.with_lstm]
-    if args.command != "run_ner" and "true" in heads:
-        raise UserError("--use_crf and --with_lstm are for run_ner")
-    flags = ["--recipe", args.recipe, *(heads if args.command == "run_ner" else [])]
-    config = COMMANDS[args.command].parse(flags)
+    config = config_of(args)
     settings = config.optimizer
     plain = (settings.name, settings.beta1, settings.beta2, settings.eps, settings.end_learning_rate, settings.power)
     if plain != ("adamw", 0.9, 0.999, 1e-8, 0.0, 1.0):
         raise UserError(f"recipe {args.recipe}: the peer has AdamW with its usual settings and a linear decay only")
+    if (config.hidden_dropout_prob, config.attention_probs_dropout_prob) != (None, None):
+        raise UserError(f"recipe {args.recipe}: the peer has the dropout of the weights' config only")
     return config
 
 

@@ -1,6 +1,7 @@
 """The comparisons of fine-tuning: both sides on tiny data and weights, the table of their results, the peer's CRF."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -93,18 +94,47 @@ def test_what_is_finished_is_not_run_again(suite, capfd):
     assert capfd.readouterr().out == ""
 
 
-def test_a_side_without_results_is_named(suite):
+def test_results_of_other_settings_are_not_kept(suite, tmp_path):
+    """As after a change of the recipe."""
+    folder = shutil.copytree(suite[0], tmp_path / "out")
+    change(folder / "tnews/peer-linear-3/result.json", common={"epoch_num": 2})
+    command = [str(folder) if value == str(suite[0]) else value for value in suite[1]]
+    with pytest.raises(UserError, match=r"peer-linear-3: was made with other epoch_num; remove it"):
+        finetune_suite.main(command)
+
+
+def change(path: Path, common: dict | None = None, **values: object) -> None:
+    result = read_json(path)
+    path.write_text(json.dumps({**result, **values, "common": {**result["common"], **(common or {})}}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"finished": False}, "has not finished"),
+        ({"common": {"train": "other"}}, "differ in train"),
+        ({"common": {"weights": ["other"], "epoch_num": 1}}, "differ in epoch_num, weights"),
+        (
+            {"settings": {"recipe": "tnews", "seed": 4, "use_crf": "false", "with_lstm": "false"}},
+            r"seeds \[3\] of ours",
+        ),
+        ({"settings": {"recipe": "quickstart"}}, "'quickstart' has no row"),
+        ({"settings": {}}, "is no result of our_finetune or peer_finetune"),
+        ({"epochs": []}, "is no result of our_finetune or peer_finetune"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(suite, tmp_path, changes, message):
+    [ours], [peer] = (list(suite[0].glob(f"tnews/{side}-*/result.json")) for side in ("ours", "peer"))
+    changed = Path(shutil.copy(peer, tmp_path / "result.json"))
+    change(changed, **changes)
+    with pytest.raises(UserError, match=message):
+        finetune_table.main([str(ours), str(changed)])
+
+
+def test_one_side_alone_is_refused(suite):
     [ours] = suite[0].glob("tnews/ours-*/result.json")
-    with pytest.raises(UserError, match="tnews, linear: no result of peer"):
+    with pytest.raises(UserError, match=r"tnews, linear: seeds \[3\] of ours, \[\] of the peer"):
         finetune_table.main([str(ours)])
-
-
-def test_an_unfinished_run_is_refused(suite, tmp_path):
-    [ours] = suite[0].glob("tnews/ours-*/result.json")
-    unfinished = tmp_path / "result.json"
-    unfinished.write_text(json.dumps(read_json(ours) | {"finished": False}))
-    with pytest.raises(UserError, match="has not finished"):
-        finetune_table.main([str(unfinished)])
 
 
 def test_a_failing_run_ends_the_suite(suite, tmp_path):
