@@ -222,6 +222,17 @@ def test_truncated_and_mutated_files_never_raise_anything_else(tmp_path, form):
     assert refused > 100
 
 
+def test_a_stream_that_ends_before_an_empty_tensor_is_refused(tmp_path):
+    """Its length of 0 looks like what is read behind the end."""
+    torch.save({"empty": torch.zeros(0)}, tmp_path / "x.bin", _use_new_zipfile_serialization=False)
+    whole = (tmp_path / "x.bin").read_bytes()
+    assert read_torch(tmp_path / "x.bin")["empty"].size == 0
+    for missing in range(1, 9):
+        (tmp_path / "x.bin").write_bytes(whole[:-missing])
+        with pytest.raises(UserError, match="announced"):
+            read_torch(tmp_path / "x.bin")
+
+
 def test_compressed_archives_are_refused(tmp_path):
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -189,8 +189,9 @@ def _read_legacy(file: mmap.mmap) -> Any:
     saved, content = load_pickle(), memoryview(file)
     for key in load_pickle():
         storage = storages[key]
-        length = int.from_bytes(file.read(8), "little")
-        if length != storage.length:
+        header = file.read(8)
+        length = int.from_bytes(header, "little")
+        if len(header) < 8 or length != storage.length:
             raise _Damaged(f"storage {key} has {length} values where {storage.length} are announced")
         end = file.tell() + length * storage.dtype.itemsize
         storage.data = content[file.tell() : end]
