@@ -9,7 +9,7 @@ import numpy as np
 from data_tools.feature_store import FeatureSet
 from models.common.config import option
 from models.common.errors import UserError
-from models.common.finetune.labels import check_same_labels, labels_of
+from models.common.finetune.labels import agreed_labels, check_label_count, labels_of_weights
 from models.common.finetune.networks import Networks
 from models.common.finetune.settings import FREE_TO_CHANGE, FineTuneConfig
 from models.common.finetune.task import Task, read_features
@@ -73,6 +73,9 @@ class ClassificationTask(Task):
                 f"--num_class 1 learns a number, which --assessment_method {config.assessment_method} cannot score; "
                 "give --assessment_method spearman_correlation"
             )
+        if self.regression and config.label_file_path:
+            problems.append("--label_file_path: --assessment_method spearman_correlation learns a number, which has no "
+                            "label; leave it out")  # fmt: skip
         return problems
 
     def training_features(self, checkpoint: Checkpoint) -> FeatureSet:
@@ -84,10 +87,13 @@ class ClassificationTask(Task):
 
     def prepare_evaluation(self, checkpoint: Checkpoint) -> None:
         """See `Task`."""
-        if not self.config.do_train:
-            self.names = checkpoint.labels
         path = self.config.eval_data_file_path
+        of_weights = not (self.config.do_train or self.regression)
+        if of_weights:
+            self.names = labels_of_weights(checkpoint)
         self.data = self._features(path, checkpoint)
+        if of_weights:
+            check_label_count(self.names, checkpoint, self.config.label_file_path or path)
         if self.config.do_train and "label" not in self.data.scalars:
             raise UserError(f"{path}: has no labels, so the best weights could not be told; convert a labelled file")
 
@@ -125,8 +131,7 @@ class ClassificationTask(Task):
                 "--assessment_method spearman_correlation is for numbers, the others are for classes"
             )
         if not self.regression:
-            given = labels_of(features, path, config.label_file_path, config.num_class, label)
-            self.names = check_same_labels(self.names, given, path)
+            self.names = agreed_labels(self.names, features, path, config.label_file_path, config.num_class, label)
         return features
 
 

@@ -7,11 +7,10 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from data_tools.features.span import SpanOptions
-from data_tools.labels import read_labels
 from models.common.errors import UserError
-from models.common.finetune.labels import scheme_of
+from models.common.finetune.labels import labels_of_model, scheme_of
 from models.common.finetune.networks import Networks
-from models.common.finetune.tagging import TaggingTask
+from models.common.finetune.tagging import PARTS, TaggingTask
 from models.common.tasks import classification, span, tagging
 from models.common.weights.names import CLASSIFIER, TAGGER, label_count
 from models.common.weights.reading import Checkpoint
@@ -42,17 +41,7 @@ class Deployment(ABC):
 
     def _labels(self, label_file: str | None) -> tuple[str, ...] | None:
         """Names of the classes in id order: of the file, else of the weights."""
-        weights, count = self.checkpoint.file, label_count(self.checkpoint.tensors)
-        if label_file is None:
-            if self.checkpoint.labels is None:
-                raise UserError(f"{weights}: nothing names its {count} labels; give --label_file_path")
-            return self.checkpoint.labels
-        if self.checkpoint.labels is not None:
-            raise UserError(f"{weights}: names its labels itself; leave --label_file_path out")
-        names = read_labels(label_file).names
-        if len(names) != count:
-            raise UserError(f"{label_file}: {len(names)} labels, the model has {count}")
-        return names
+        return labels_of_model(self.checkpoint, label_file)
 
 
 class SpanDeployment(Deployment):
@@ -87,7 +76,13 @@ class ClassificationDeployment(Deployment):
         return networks.classification(self.checkpoint.config, classes, samples_per_row, 0)
 
     def _labels(self, label_file: str | None) -> tuple[str, ...] | None:
-        return super()._labels(label_file) if label_count(self.checkpoint.tensors) > 1 else None
+        if label_count(self.checkpoint.tensors) > 1:
+            return super()._labels(label_file)
+        if label_file is not None:
+            raise UserError(
+                f"--label_file_path: {self.checkpoint.file} gives a number, which has no label; leave it out"
+            )
+        return None
 
 
 class TaggingDeployment(Deployment):
@@ -101,16 +96,16 @@ class TaggingDeployment(Deployment):
         """See `Deployment`. Raises `UserError` when the labels are no tags."""
         super().__init__(checkpoint, settings, label_file)
         self.task["scheme"] = scheme_of(self.labels)
-        self.use_crf = "heads.crf.start" in checkpoint.tensors
+        self.use_crf, self.with_lstm = (tensor in checkpoint.tensors for tensor in PARTS.values())
         self.outputs = tagging.OUTPUTS[self.use_crf]
+
+    def _labels(self, label_file: str | None) -> tuple[str, ...]:
+        return labels_of_model(self.checkpoint, label_file, as_tags=True)
 
     def network(self, networks: Networks, samples_per_row: int) -> "nn.Cell":
         """See `Deployment`."""
-        tensors = self.checkpoint.tensors
-        with_lstm = "heads.lstm.forward.bias" in tensors
-        return networks.tagging(
-            self.checkpoint.config, label_count(tensors), self.use_crf, with_lstm, samples_per_row, 0
-        )
+        count = label_count(self.checkpoint.tensors)
+        return networks.tagging(self.checkpoint.config, count, self.use_crf, self.with_lstm, samples_per_row, 0)
 
 
 # By the names that --task gives them.

@@ -18,6 +18,7 @@ from data_tools.readers.squad import read_contexts
 from models.common.errors import UserError
 from models.common.export.manifest import Manifest
 from models.common.files import read_json, sha256_of
+from models.common.finetune.labels import check_label_ids
 from models.common.finetune.tagging import with_words
 from models.common.metrics.squad import load_dataset
 from models.common.runtime.offline import task_setting
@@ -108,10 +109,21 @@ class OfflineFeatures(OfflineTask):
     """A task whose data are features written by data_tools.convert."""
 
     flag = "eval_data_file_path"
+    tasks: ClassVar[tuple[str, ...]]  # of features that will do
+
+    @abstractmethod
+    def gold(self, features: FeatureSet) -> np.ndarray | None:
+        """All labels of the features, flat: ids, or numbers; None where they have none."""
 
     def prepare(self, target: Path) -> FeatureSet:  # noqa: ARG002 (only questions are converted on the way)
         """See `OfflineTask`."""
         features = load_features(self.data)
+        if features.info.get("task", self.tasks[0]) not in self.tasks:
+            raise UserError(
+                f"{self.data}: features for {features.info['task']}, the model is for {self.manifest.task['name']}; "
+                "convert the data for this model"
+            )
+        gold = self.gold(features)
         made, problems = features.info.get("tokenizer"), []
         if made and made["sha256"] != self.manifest.tokenizer.sha256:
             problems.append("another vocabulary than the model's")
@@ -122,8 +134,14 @@ class OfflineFeatures(OfflineTask):
         labels = features.info.get("labels")
         if labels is not None and tuple(labels) != self.manifest.labels:
             problems.append("other labels than the model's")
+        numbers = self.manifest.labels is None
+        if gold is not None and (gold.dtype.kind == "f") != numbers:
+            problems.append(f"{'classes' if numbers else 'numbers'} for labels, the model gives "
+                            f"{'a number' if numbers else 'classes'}")  # fmt: skip
         if problems:
             raise UserError(f"{self.data}: made with {'; with '.join(problems)}; convert the data for this model")
+        if not numbers:
+            check_label_ids(gold, self.manifest.labels, self.data)
         return features
 
     def features(self, target: Path) -> FeatureSet:
@@ -135,17 +153,27 @@ class OfflineClassification(OfflineFeatures):
     """Classes or numbers of texts."""
 
     printed = (*classification.CLASS_SCORES, *classification.REGRESSION_SCORES)
+    tasks = ("classification", "regression")
+
+    def gold(self, features: FeatureSet) -> np.ndarray | None:
+        """See `OfflineFeatures`."""
+        return features.scalars.get("label")
 
     def score(self, features: FeatureSet, outputs: Outputs, folder: Path, seconds: float | None) -> dict[str, Any]:
         """See `OfflineTask`."""
-        gold = features.scalars.get("label")
-        return classification.write_results(folder, np.stack(outputs["logits"]), gold, self.manifest.labels, seconds)
+        logits, labels = np.stack(outputs["logits"]), self.manifest.labels
+        return classification.write_results(folder, logits, self.gold(features), labels, seconds)
 
 
 class OfflineTagging(OfflineFeatures):
     """Entities in sentences."""
 
     printed = ("precision", "recall", "f1")
+    tasks = ("tagging",)
+
+    def gold(self, features: FeatureSet) -> np.ndarray | None:
+        """See `OfflineFeatures`."""
+        return features.tokens.get("tag_id")
 
     def prepare(self, target: Path) -> FeatureSet:
         """See `OfflineTask`."""

@@ -12,7 +12,13 @@ from models.common.config import option
 from models.common.errors import UserError
 from models.common.files import sha256_of
 from models.common.finetune.clue_benchmark import CLUE_PREDICTIONS, ClueBenchmark
-from models.common.finetune.labels import check_same_labels, labels_of, scheme_of
+from models.common.finetune.labels import (
+    agreed_labels,
+    check_label_count,
+    labels_of_model,
+    labels_of_weights,
+    scheme_of,
+)
 from models.common.finetune.networks import Networks
 from models.common.finetune.settings import FREE_TO_CHANGE, FineTuneConfig
 from models.common.finetune.task import Task, read_features
@@ -24,6 +30,8 @@ from models.common.weights.reading import Checkpoint
 if TYPE_CHECKING:
     from mindspore import nn
 
+# Parts of the head that a flag asks for -> a tensor that only weights with that part have.
+PARTS = {"use_crf": "heads.crf.transitions", "with_lstm": "heads.lstm.forward.bias"}
 # The README's names of the methods -> the score of `tasks.tagging.scores` that each of them means.
 METHODS = {"f1": "f1", "bf1": "class_blind_token_f1", "mf1": "token_macro_f1", "clue_benchmark": "entity_text_f1"}
 
@@ -96,14 +104,18 @@ class TaggingTask(Task):
 
     def prepare_evaluation(self, checkpoint: Checkpoint) -> None:
         """See `Task`."""
-        if not self.config.do_train:
-            self.names = checkpoint.labels
-        path = self.config.eval_data_file_path
+        path, alone = self.config.eval_data_file_path, not self.config.do_train
+        if alone:
+            self.names = labels_of_weights(checkpoint, as_tags=True)
         if self.config.assessment_method == "clue_benchmark":
+            if alone:  # sentences cannot name tags
+                self.names = labels_of_model(checkpoint, self.config.label_file_path, as_tags=True)
             self.benchmark = ClueBenchmark(path)
             unit = self.config.unit or UNITS[0]  # CLUENER's own, where no training features say it
             path = self.benchmark.convert(replace(self.config, unit=unit), checkpoint, self.names)
         self.data = self._features(path, checkpoint)
+        if alone:
+            check_label_count(self.names, checkpoint, self.config.label_file_path or path)
         labelled = "tag_id" in self.data.tokens if self.benchmark is None else self.benchmark.gold is not None
         if self.config.do_train and not labelled:
             raise UserError(f"{path}: has no tags, so the best weights could not be told; convert a labelled file")
@@ -111,6 +123,7 @@ class TaggingTask(Task):
     def network(self, checkpoint: Checkpoint) -> "nn.Cell":
         """See `Task`."""
         config = self.config
+        check_parts(config, checkpoint)
         return self.networks.tagging(
             checkpoint.config, len(self.names), config.use_crf, config.with_lstm, config.samples_per_row, config.seed
         )
@@ -138,10 +151,21 @@ class TaggingTask(Task):
         config = self.config
         features = with_words(read_features(path, config, checkpoint, ("lower_case",), config.schema_file_path))
         self.config = replace(config, unit=unit_of(features, path, config.unit))
-        given = labels_of(features, path, config.label_file_path, config.num_class, features.tokens.get("tag_id"), True)
-        self.names = check_same_labels(self.names, given, path)
-        scheme_of(self.names)  # says so when they are no tags
+        ids = features.tokens.get("tag_id")
+        # CLUENER's sentences have become features with the run's tags by now.
+        label_file = config.label_file_path if self.benchmark is None else None
+        self.names = agreed_labels(self.names, features, path, label_file, config.num_class, ids, as_tags=True)
         return features
+
+
+def check_parts(config: TaggingConfig, checkpoint: Checkpoint) -> None:
+    """Raise a `UserError` when weights have a part that the flags leave out, or fine-tuned ones lack one."""
+    for flag, tensor in PARTS.items():
+        there = tensor in checkpoint.tensors
+        if there and not getattr(config, flag):
+            raise UserError(f"{checkpoint.file}: has {tensor}; give --{flag} true")
+        if not there and getattr(config, flag) and not config.do_train:
+            raise UserError(f"{checkpoint.file}: has no {tensor}; give --{flag} false")
 
 
 def unit_of(features: FeatureSet, path: str, wanted: str | None) -> str:
