@@ -154,10 +154,13 @@ def _reference(what: Export) -> MindSporeRuntime:
 
 
 def runtime_of(folder: Path) -> MindSporeRuntime | MindSporeLiteRuntime:
-    """What runs the artefact that was exported into `folder`, from its file."""
+    """What runs the artefact that was exported into `folder`, from its file; a `UserError` where nothing can."""
     manifest = contract.read_manifest(folder)
-    if manifest.artefact.format == "mindir_lite":
+    kind = manifest.artefact.format
+    if kind == "mindir_lite":
         return MindSporeLiteRuntime(folder)
+    if kind != "mindir":
+        raise UserError(f"{folder}: holds {kind}, which nothing here can run; export MINDIR or MINDIR_LITE")
     graph = load_graph(folder / manifest.artefact.file)
     outputs = {output.name: output.per for output in manifest.outputs}
     network = graph if manifest.packing else _AsPacked(graph, outputs)

@@ -116,5 +116,11 @@ def _read_export(path: Path) -> ModelProto:
 
 
 def load_graph(path: Path | str) -> nn.Cell:
-    """A MindIR file as a cell that this MindSpore runs."""
-    return nn.GraphCell(mindspore.load(str(require_file(path, "MindIR"))))
+    """A MindIR file as a cell that this MindSpore runs; a `UserError` where it is broken, or of another MindSpore."""
+    file = require_file(path, "MindIR")
+    try:
+        graph = mindspore.load(str(file))
+    except Exception as error:  # of many kinds, from C++, with its call stack
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{file}: MindSpore {mindspore.__version__} cannot load it ({reason}); export again") from None
+    return nn.GraphCell(graph)

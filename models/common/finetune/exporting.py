@@ -74,16 +74,30 @@ def check(config: ExportConfig) -> None:
         problems.append("--file_format AIR: nothing can load it back to verify it; give --verify false")
     if config.verify_data and not config.verify:
         problems.append("--verify_data has no use with --verify false")
+    # The default cannot be told from what was not given.
+    if not config.packed and config.max_samples_per_row not in (1, ExportConfig.max_samples_per_row):
+        problems.append(
+            f"--max_samples_per_row {config.max_samples_per_row} has no use with --packed false, where a row is one "
+            "sample; leave one out"
+        )
+    if target_of(config).name.lstrip(".") in ("mindir", "air"):
+        problems.append(f"--export_file_name {config.export_file_name}: names no file; give one, such as "
+                        f"{Path(config.export_file_name) / 'model'}")  # fmt: skip
     if problems:
         raise UserError("; ".join(problems))
+
+
+def target_of(config: ExportConfig) -> Path:
+    """The file to write."""
+    suffix = ".air" if config.file_format == "AIR" else ".mindir"
+    return Path(config.export_file_name.removesuffix(suffix) + suffix)
 
 
 def run(config: ExportConfig, model: FineTuned, networks: Networks) -> None:
     """Build the network, export it, verify it, say what was measured."""
     from models.common.export.exporter import Export, check_target, export
 
-    suffix = ".air" if config.file_format == "AIR" else ".mindir"
-    target = Path(config.export_file_name.removesuffix(suffix) + suffix)
+    target = target_of(config)
     check_target(target)
     batches = samples_to_verify(config, model) if config.verify else None
     deployment, tokenizer = model.deployment, model.tokenizer
