@@ -1,14 +1,14 @@
 """Record files made without our own code: protobuf's run-time, a CRC-32C bit by bit; and when two sets are equal."""
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from data_tools.feature_store import FeatureSet
+from data_tools.feature_store import COLUMN_NAMES, FeatureSet
 
 
 def assert_same(left: FeatureSet, right: FeatureSet) -> None:
@@ -29,6 +29,32 @@ def write_tfrecord(path: Path, examples: Iterable[Any]) -> None:
             data = example.SerializeToString()
             length = struct.pack("<Q", len(data))
             file.write(length + masked_crc(length) + data + masked_crc(data))
+
+
+def write_foreign(path: Path, features: FeatureSet, labels: Mapping[str, np.ndarray] | None = None) -> Path:
+    """Features as the original generator writes them, a TFRecord file without a sidecar; `labels` as in `features`.
+
+    label: [N]; tag_id: [sum of lengths]. None leaves both out.
+    """
+    labels = labels or {}
+    plain = FeatureSet(
+        {name: features.tokens[name] for name in ("input_ids", "token_type_ids")} | {
+            name: array for name, array in labels.items() if name == "tag_id"
+        },
+        features.starts,
+        {name: array for name, array in labels.items() if name == "label"},
+    )  # fmt: skip
+    columns = plain.padded(range(len(plain)), int(plain.lengths.max()))
+    example_class, examples = example_message(True), []
+    for row in range(len(plain)):
+        example = example_class()
+        for name, array in columns.items():
+            feature = example.features.feature[COLUMN_NAMES[name]]
+            values = np.atleast_1d(array[row]).tolist()
+            (feature.float_list if array.dtype.kind == "f" else feature.int64_list).value.extend(values)
+        examples.append(example)
+    write_tfrecord(path, examples)
+    return path
 
 
 def slow_crc32c(text: bytes) -> int:
