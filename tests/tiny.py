@@ -1,6 +1,7 @@
 """The smallest real thing: a random one-layer BERT with a real vocabulary, and a SQuAD file of two paragraphs."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +48,18 @@ def write_squad(path: Path) -> Path:
     return path
 
 
-def write_weights(folder: Path, vocab: Path, config: EncoderConfig = TINY, groups: tuple[str, ...] = ()) -> Path:
-    """Write random canonical weights of `config`."""
+def write_weights(
+    folder: Path,
+    vocab: Path,
+    config: EncoderConfig = TINY,
+    groups: tuple[str, ...] = (),
+    labels: Sequence[str] | None = None,
+) -> Path:
+    """Write random canonical weights of `config`, always the same; `labels`: names of the classes of its heads."""
     rng = np.random.default_rng(7)
     tensors = {
         name: rng.normal(0.0, 0.05, shape).astype(np.float32) + np.float32("norm.weight" in name)
-        for name, shape in canonical_shapes(config, groups).items()
+        for name, shape in canonical_shapes(config, groups, len(labels or (0, 1))).items()
     }
-    save_canonical(folder, config, tensors, vocab)
+    save_canonical(folder, config, tensors, vocab, labels=labels)
     return folder

@@ -10,6 +10,7 @@ import pytest
 
 from models.bert import export, predict
 from models.common.errors import UserError
+from models.common.files import sha256_of
 from models.common.finetune.predicting import as_line
 from tests.cpp.test_heads import LENGTH, MODELS, flags, write_weights
 from tests.tiny import PARAGRAPHS
@@ -97,6 +98,23 @@ def test_an_export_takes_no_settings_and_texts_need_a_token(weights, tmp_path, c
         ask(capsys, "--model", tmp_path / "m", "\u200b")
     with pytest.raises(UserError, match="--doc_stride is not for classifier models"):
         ask(capsys, "--model", weights["classes"], "--doc_stride", 16, "x")
+
+
+def test_an_export_that_nothing_can_load_is_refused(weights, tmp_path, capsys):
+    export.main(flags({"export_ckpt_file": weights["classes"], "export_file_name": tmp_path / "m/tiny",
+                       "max_seq_length": LENGTH, "verify": "false"}))  # fmt: skip
+    artefact, manifest = tmp_path / "m/tiny.mindir", tmp_path / "m/manifest.json"
+    artefact.write_bytes(artefact.read_bytes()[:5000])
+    good = json.loads(manifest.read_text())
+    good["artefact"]["sha256"] = sha256_of(artefact)
+    for form, message in (
+        ("mindir", r"tiny\.mindir: MindSpore .* cannot load it \(.*\); export again"),
+        ("air", "holds air, which nothing here can run"),
+        ("onnx", "holds onnx, which nothing here can run"),
+    ):
+        manifest.write_text(json.dumps(good | {"artefact": good["artefact"] | {"format": form}}))
+        with pytest.raises(UserError, match=message):
+            ask(capsys, "--model", tmp_path / "m", "x")
 
 
 def test_in_a_terminal_the_answer_has_colour(weights, monkeypatch):

@@ -10,12 +10,15 @@ from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from data_tools.converters.classification import ClassificationConversion, convert_classification
+from data_tools.feature_store import load_features
 from data_tools.readers.classification import TextLayout
 from models.bert.run_classifier import main, parse
 from models.common.config import leaves
 from models.common.errors import UserError
 from models.common.finetune.classification import ClassificationConfig, ClassificationTask
+from models.common.weights.canonical import save_companions
 from models.common.weights.reading import read_checkpoint
+from tests.record_files import write_foreign
 from tests.tiny import write_weights
 
 SENTENCES = {
@@ -118,6 +121,23 @@ def test_evaluation_alone_gives_the_same_and_needs_no_labels(inputs, trained, tm
     assert all("gold" not in entry for entry in predictions(tmp_path / "none"))
 
 
+def test_weights_that_name_their_labels_by_number_take_those_of_others(inputs, trained, tmp_path, capsys):
+    """transformers' LABEL_0, ...; the features say it, or a file does where they are from elsewhere."""
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "model.safetensors").symlink_to(trained / "best/model.safetensors")
+    settings = read_checkpoint(trained / "best").config.to_dict()
+    save_companions(weights, settings, trained / "best/vocab.txt", [f"LABEL_{index}" for index in range(3)])
+    features = load_features(inputs["train"])
+    foreign = write_foreign(tmp_path / "dev.tfrecord", features, {"label": features.scalars["label"]})
+    (tmp_path / "labels.txt").write_text("food\nsport\nweather\n")
+    wanted = [entry["label"] for entry in predictions(trained)]
+    for data, more in ((inputs["train"], {}), (foreign, {"label_file_path": tmp_path / "labels.txt", "num_class": 3})):
+        run(capsys, do_eval="true", load_finetune_checkpoint_path=weights, max_seq_length=32, eval_data_file_path=data,
+            save_finetune_checkpoint_path=tmp_path / "run", **more)  # fmt: skip
+        assert [entry["label"] for entry in predictions(tmp_path / "run")] == wanted
+
+
 def test_packing_changes_nothing_but_rounding(inputs, tmp_path):
     weights = {}
     for packing in ("true", "false"):
@@ -150,6 +170,7 @@ def test_numbers_are_learned_and_scored_by_rank(inputs, tmp_path, capsys):
         ({"num_class": 1}, "--num_class 1 learns a number"),
         ({"assessment_method": "spearman_correlation"}, "its labels are classes, not numbers"),
         ({"assessment_method": "spearman_correlation", "num_class": 2}, "--num_class must be 1"),
+        ({"assessment_method": "spearman_correlation", "label_file_path": "/nonexistent"}, "which has no label"),
         ({"label_file_path": "x.txt"}, "names its labels itself"),
         ({"max_seq_length": 8}, r"give --max_seq_length \d+"),
         ({"do_lower_case": "false"}, "give --do_lower_case true"),
@@ -160,6 +181,16 @@ def test_what_cannot_be_is_refused(inputs, tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
         training(inputs, tmp_path, **changes)
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_classes_beyond_those_of_the_training_data_are_found_before_training(inputs, tmp_path):
+    features = load_features(inputs["train"])
+    label = features.scalars["label"].copy()
+    label[4:6] = 3
+    foreign = write_foreign(tmp_path / "dev.tfrecord", features, {"label": label})
+    with pytest.raises(UserError, match=r"dev\.tfrecord: label id 3, but there are 3 labels.*2 of 36 are others"):
+        training(inputs, tmp_path / "run", eval_data_file_path=foreign)
+    assert not (tmp_path / "run/metrics.jsonl").exists()
 
 
 def test_unlabelled_data_cannot_say_which_weights_are_best(inputs, tmp_path):

@@ -12,6 +12,7 @@ from seqeval.metrics import f1_score
 from seqeval.scheme import IOB2
 
 from data_tools.converters.tagging import TaggingConversion, convert_tagging
+from data_tools.feature_store import load_features
 from data_tools.readers.tagging import CLUENER_TYPES, TaggingLayout
 from models.bert.run_ner import main, parse
 from models.common.config import leaves
@@ -20,6 +21,7 @@ from models.common.finetune.tagging import TaggingConfig, TaggingTask, unit_of
 from models.common.metrics.cluener import main as score_cluener
 from models.common.tagging import Entity, encode_entities, tag_names
 from models.common.weights.reading import read_checkpoint
+from tests.record_files import write_foreign
 from tests.tiny import write_weights
 
 PEOPLE, PLACES = ("ida holm", "olaf brandt", "mara quist"), ("lund", "riga", "the aln")
@@ -210,8 +212,45 @@ def test_what_cannot_be_is_refused(inputs, tmp_path, changes, message):
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
+@pytest.mark.parametrize("kind", ["features", "records", "sentences"])
+def test_tags_of_weights_from_elsewhere(inputs, tmp_path, kind):
+    """Spelled B_name, or not named at all, so that a file does; each kind of data."""
+    tags = tag_names(CLUENER_TYPES, "BIO")
+    features = load_features(inputs["BIO"])
+    (tmp_path / "tags.txt").write_text("\n".join(tag.replace("-", "_") for tag in tags))
+    data = {"eval_data_file_path": {
+        "features": inputs["BIO"],
+        "records": write_foreign(tmp_path / "dev.tfrecord", features, {"tag_id": features.tokens["tag_id"]}),
+        "sentences": inputs["raw"],
+    }[kind]}  # fmt: skip
+    data |= {"assessment_method": "clue_benchmark"} if kind == "sentences" else {}
+    found = []
+    names = {
+        "ours": tags,
+        "underscored": [tag.replace("-", "_") for tag in tags],
+        "numbered": [f"LABEL_{index}" for index in range(len(tags))],  # what transformers calls what has no name
+    }
+    for spelling, labels in names.items():
+        weights, folder = tmp_path / f"{spelling} weights", tmp_path / spelling
+        write_weights(weights, inputs["vocab"], groups=("heads.tagger",), labels=labels)
+        needed = spelling == "numbered" and kind != "features"
+        run(None, do_eval="true", load_finetune_checkpoint_path=weights, max_seq_length=32, **data,
+            **({"label_file_path": tmp_path / "tags.txt"} if needed else {}),
+            save_finetune_checkpoint_path=folder)  # fmt: skip
+        found.append(predictions(folder))
+    assert found[0] == found[1] == found[2] and any(entry["entities"] for entry in found[0])
+
+
+def test_tags_that_nobody_names_need_a_file(inputs, tmp_path):
+    features = load_features(inputs["BIO"])
+    foreign = write_foreign(tmp_path / "train.tfrecord", features, {"tag_id": features.tokens["tag_id"]})
+    for more in ({}, {"num_class": 21}):
+        with pytest.raises(UserError, match=r"does not name its labels; give --label_file_path$"):
+            training(inputs, tmp_path / "run", train_data_file_path=foreign, **more)
+
+
 def test_a_crf_is_not_left_out_by_mistake(inputs, trained, tmp_path):
-    with pytest.raises(UserError, match=r"heads\.crf\.transitions"):
+    with pytest.raises(UserError, match=r"has heads\.crf\.transitions; give --use_crf true"):
         run(
             None, do_eval="true", load_finetune_checkpoint_path=trained / "best", eval_data_file_path=inputs["BIO"],
             save_finetune_checkpoint_path=tmp_path, max_seq_length=32, unit="word",
