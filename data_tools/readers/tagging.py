@@ -155,7 +155,8 @@ class TaggingReader:
                 problem = f"the {clip(kind)} {shorten(spelled)} is not at characters {at}, there is {found}"
                 return self._reject("misaligned", where, line, problem)
             covered = spans.within(first, last + 1)
-            if covered is None:
+            # Blanks and signs without width are of no unit: at a border of the entity they would be lost.
+            if covered is None or spans.cut(text, Entity(*covered, kind)) != spelled:
                 problem = f"the {clip(kind)} {shorten(spelled)} at {first}..{last} is not made of whole {self.unit}s"
                 return self._reject("misaligned", where, line, problem)
             entities.append(Entity(*covered, kind))

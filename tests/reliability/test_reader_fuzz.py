@@ -4,6 +4,7 @@ else; no input takes long, and a conversion leaves a complete folder or none."""
 import contextlib
 import json
 import random
+import re
 import signal
 import time
 from collections import Counter
@@ -27,9 +28,13 @@ from data_tools.feature_store import SIDECAR, iterate_shard, load_features
 from data_tools.features.span import SpanOptions
 from data_tools.labels import read_labels, tag_set
 from data_tools.readers.classification import KNOWN_LAYOUTS, TextLayout
+from data_tools.readers.lines import LineReader
 from data_tools.readers.tagging import TaggingLayout
 from data_tools.tfrecord import write_records
 from models.common.errors import UserError
+from models.common.finetune.asking import read_input
+from models.common.finetune.clue_benchmark import ClueBenchmark
+from models.common.metrics.cluener import score_files
 
 SECONDS_FOR_ONE = 20  # a hang, on however busy a machine
 WORDS = [
@@ -80,6 +85,7 @@ class Target:
     def __init__(self, name: str, content: str | bytes, use: Callable[[Path], object], runs: int = 250) -> None:
         self.name, self.use, self.runs = name, use, runs
         self.content = content.encode() if isinstance(content, str) else content
+        self.mutators = (*MUTATORS, empty_string) if isinstance(content, str) else MUTATORS
 
 
 def converting(folder: Path, dataset_format: str = "numpy") -> list[Target]:
@@ -115,28 +121,30 @@ def converting(folder: Path, dataset_format: str = "numpy") -> list[Target]:
         settings = {"span": SpanOptions(16, 2), "dataset_format": dataset_format}
         return lambda path: check(lambda: convert_squad(SquadConversion(path, vocab, output, is_training, **settings)))
 
-    skip = frozenset(["misaligned", "overlapping", "invalid_tags", "empty", "long_units"])
+    entities = frozenset(["misaligned", "overlapping", "empty", "long_units"])
+    tokens = frozenset(["invalid_tags", "long_units"])
     return [
         Target("squad training", SQUAD, squad(True)),
         Target("squad evaluation", SQUAD, squad(False)),
         Target("tnews", TNEWS, text(KNOWN_LAYOUTS["tnews"])),
-        Target("chnsenticorp", CHN, text(KNOWN_LAYOUTS["chnsenticorp"], skip=skip)),
+        Target("chnsenticorp", CHN, text(KNOWN_LAYOUTS["chnsenticorp"], skip=frozenset(["empty"]))),
         Target("cola", COLA, text(KNOWN_LAYOUTS["cola"])),
         Target("stsb", STSB, text(KNOWN_LAYOUTS["stsb"])),
         Target("pairs", PAIRS, text(TextLayout("tsv", "text_a", "text_b", "label"))),
         Target("pairs of csv", PAIRS.replace("\t", ","), text(TextLayout("csv", "text_a", "text_b", "label"))),
         Target("unlabelled", COLA, text(KNOWN_LAYOUTS["cola"], labelled=False)),
         Target("cluener", CLUENER, tags("cluener")),
-        Target("cluener by words", CLUENER, tags("cluener", "word", skip=skip, scheme="BMES")),
+        Target("cluener by words", CLUENER, tags("cluener", "word", skip=entities, scheme="BMES")),
         Target("msra", MSRA, tags("msra", repair_tags=True)),
-        Target("conll", CONLL, tags("conll", skip=skip)),
+        Target("conll", CONLL, tags("conll", skip=tokens)),
         Target("conll without tags", CONLL, tags("conll", labelled=False)),
     ]  # fmt: skip
 
 
 def reading(folder: Path) -> list[Target]:
     """Label files, sidecars, schemas, vocabularies and record files."""
-    complete = folder / "complete"
+    complete, gold = folder / "complete", folder / "gold.json"
+    gold.write_text(CLUENER, encoding="utf-8")
     vocab, source = folder / "vocab.txt", folder / "source.tsv"
     vocab.write_text("\n".join(WORDS) + "\n", encoding="utf-8")
     source.write_text(CHN, encoding="utf-8")
@@ -187,6 +195,14 @@ def reading(folder: Path) -> list[Target]:
     return [
         Target("labels", "O\nB-PER\nI-PER\nB-LOC\nI-LOC\n", lambda path: tag_set(read_labels(path), None)),
         Target("label map", '{"O": 0, "B-PER": 1, "I-PER": 2}', lambda path: read_labels(renamed(path, "map.json"))),
+        Target("types", "PER\nLOC\nORG\n", lambda path: tag_set(read_labels(path), "BIOES")),
+        Target("types map", '{"PER": 0, "LOC": 1}', lambda path: tag_set(read_labels(renamed(path, "map.json")), None)),
+        Target("gold to score", CLUENER, lambda path: score_files(path, gold)),
+        Target("predictions to score", CLUENER, lambda path: score_files(gold, path)),
+        Target("benchmark", CLUENER, ClueBenchmark),
+        Target("pairs to ask about", '{"text_a": "a", "text_b": "b"}\nthe fox\ta b\n', asking("classification")),
+        Target("sentences to ask about", '{"text": "the fox"}\na b\n', asking("tagging")),
+        Target("questions to ask", '{"question": "a?", "context": "b"}\nthe fox?\ta b\n', asking("span")),
         Target("vocabulary", "\n".join(WORDS) + "\n", with_vocab, 150),
         Target("sidecar", sidecar, with_sidecar, 500),
         Target("array", array, with_array),
@@ -196,6 +212,18 @@ def reading(folder: Path) -> list[Target]:
         Target("tfrecord", tfrecord.read_bytes(), lambda path: load_features(renamed(path, "x.tfrecord"))),
         Target("schema", schema, with_schema),
     ]
+
+
+def asking(task: str) -> Callable[[Path], object]:
+    """Reads the lines of a file as `predict` does, and says that their texts can be tokenized."""
+
+    def read(path: Path) -> None:
+        for number, line in LineReader(path):
+            if line.strip():
+                for part in read_input(task, line, f"{path}, line {number}").parts.values():
+                    part.encode("utf-8")
+
+    return read
 
 
 def example() -> bytes:
@@ -213,14 +241,14 @@ def renamed(path: Path, name: str) -> Path:
     return target
 
 
-def mutations(content: bytes, seed: str) -> Iterator[bytes]:
+def mutations(target: Target) -> Iterator[bytes]:
     """Endless variants: the file itself first, then one to three changes each."""
-    rng = random.Random(seed)
-    yield content
+    rng = random.Random(target.name)
+    yield target.content
     while True:
-        mutated = content
+        mutated = target.content
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
-            mutated = rng.choice(MUTATORS)(mutated, rng)
+            mutated = rng.choice(target.mutators)(mutated, rng)
         yield mutated
 
 
@@ -261,6 +289,15 @@ def insert(content: bytes, rng: random.Random) -> bytes:
     return content[:begin] + rng.choice(pieces) + content[end:]
 
 
+def empty_string(content: bytes, rng: random.Random) -> bytes:
+    """A quoted string, a key or a value, becomes empty."""
+    strings = list(re.finditer(rb'"[^"]*"', content))
+    if not strings:
+        return flip_bytes(content, rng)
+    begin, end = rng.choice(strings).span()
+    return content[:begin] + b'""' + content[end:]
+
+
 def random_text(content: bytes, rng: random.Random) -> bytes:
     """Characters from everywhere appear."""
     at = rng.randrange(len(content) + 1)
@@ -280,7 +317,7 @@ def fuzz(target: Target, path: Path, runs: int) -> Counter:
 
     before = signal.signal(signal.SIGALRM, too_long)
     try:
-        for number, content in enumerate(islice(mutations(target.content, target.name), runs)):
+        for number, content in enumerate(islice(mutations(target), runs)):
             path.write_bytes(content)
             signal.alarm(SECONDS_FOR_ONE)
             try:

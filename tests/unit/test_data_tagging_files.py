@@ -156,6 +156,13 @@ GOLD = '{"text": "abcd", "label": {"x": %s}}\n'
         (CLUENER, '\n{"text": " \\u3000", "label": {}}', "empty", "line 2: the text holds no unit"),
         (CLUENER, '{"text": "", "label": {}}', "empty", "line 1: the text holds no unit"),
         (CLUENER, '{"text": "a b", "label": {"x": {" ": [[1, 1]]}}}', "misaligned", "not made of whole characters"),
+        (
+            TaggingLayout("cluener", "word"),
+            '{"text": "a b\u200b", "label": {"x": {"b\u200b": [[2, 3]]}}}',
+            "misaligned",
+            "not made of whole words",
+        ),
+        (CLUENER, '{"text": "a b", "label": {"x": {"a ": [[0, 1]]}}}', "misaligned", "not made of whole characters"),
         (TaggingLayout("cluener", "word"), GOLD % '{"ab": [[0, 1]]}', "misaligned", "not made of whole words"),
         (MSRA, "text_a\tlabel\na\tI-X\n", "invalid_tags", "line 2: position 0: 'I-X' at the start; expected O or B"),
         (MSRA, "text_a\tlabel\n\na\tX-\n", "invalid_tags", "line 3: position 0: 'X-' is no BIO tag"),
