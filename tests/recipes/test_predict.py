@@ -68,9 +68,9 @@ def test_pairs_and_json_lines_and_files(weights, tmp_path, capsys):
     with pytest.raises(UserError, match="line 2: 3 parts between tabs, expected text_a and text_b"):
         (tmp_path / "in.txt").write_text("a\tb\nc\td\te\n")
         ask(capsys, *model, "--input_file", tmp_path / "in.txt")
-    with pytest.raises(UserError, match="some inputs are pairs and some are single texts"):
-        ask(capsys, *model, "a\tb", "c")
-    with pytest.raises(UserError, match=r"text 1: not valid JSON"):
+    mixed = ask(capsys, *model, "one text", lines[0], "a third")
+    assert mixed == [*ask(capsys, *model, "one text"), first, *ask(capsys, *model, "a third")]
+    with pytest.raises(UserError, match=r'text 1, column 2: not valid JSON.*asked about as {"text_a": \.\.\.}'):
         ask(capsys, *model, "{nonsense")
     with pytest.raises(UserError, match=r"text 1: no text_a"):
         ask(capsys, *model, '{"text_b": "x"}')
@@ -81,7 +81,7 @@ def test_pairs_and_json_lines_and_files(weights, tmp_path, capsys):
 def test_standard_input_of_a_pipe(weights):
     command = [sys.executable, "-m", "models.bert.predict", "--model", weights["linear"], "--max_seq_length", LENGTH]
     done = subprocess.run(
-        list(map(str, command)), input="\n".join(TEXTS), capture_output=True, text=True, cwd=REPOSITORY
+        list(map(str, command)), input="\ufeff" + "\n".join(TEXTS), capture_output=True, text=True, cwd=REPOSITORY
     )
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == list(TEXTS)

@@ -66,7 +66,10 @@ def ask(model: LoadedModel, inputs: Sequence[Input]) -> list[dict[str, Any]]:
 
 
 def _from_json(names: tuple[str, ...], text: str, where: str) -> dict[str, str]:
-    value = decode_json(text, where)
+    try:
+        value = decode_json(text, where)
+    except UserError as error:
+        raise UserError(f'{error}; a text that begins with {{ is asked about as {{"{names[0]}": ...}}') from None
     wrong = [name for name, part in value.items() if name in names and not isinstance(part, str)]
     if wrong:
         raise UserError(f"{where}: {wrong[0]} must be a string")
@@ -79,9 +82,17 @@ def _rejections(inputs: Sequence[Input]) -> Rejections:
 
 
 def _classify(model: LoadedModel, inputs: Sequence[Input]) -> list[dict[str, Any]]:
-    paired = {item.parts.get("text_b") is not None for item in inputs}
-    if len(paired) > 1:
-        raise UserError(f"{inputs[0].where}: some inputs are pairs and some are single texts; ask for them separately")
+    answers: list[dict[str, Any]] = [{}] * len(inputs)
+    for paired in (False, True):  # a set of features holds pairs or single texts, not both
+        places = [at for at, item in enumerate(inputs) if (item.parts.get("text_b") is not None) is paired]
+        if places:
+            some = _classify_alike(model, [inputs[at] for at in places])
+            for at, answer in zip(places, some, strict=True):
+                answers[at] = answer
+    return answers
+
+
+def _classify_alike(model: LoadedModel, inputs: Sequence[Input]) -> list[dict[str, Any]]:
     records = [
         LabelledText(item.parts["text_a"], item.parts.get("text_b"), None, line, line)
         for line, item in enumerate(inputs)

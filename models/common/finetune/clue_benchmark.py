@@ -29,7 +29,7 @@ class ClueBenchmark:
         self.path = Path(path)
         lines = [_object(line, f"{path}, line {number}") for number, line in LineReader(self.path) if line.strip()]
         self.texts = [line["text"] for line in lines]
-        labelled = bool(lines) and "label" in lines[0]
+        labelled = any("label" in line for line in lines)  # then all must be, which `read_sentences` sees to
         self.gold = cluener.read_sentences(self.path) if labelled else None
 
     def convert(self, config: "TaggingConfig", checkpoint: Checkpoint, tags: Sequence[str] | None) -> str:

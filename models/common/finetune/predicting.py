@@ -69,7 +69,8 @@ def given_lines(texts: list[str], file: Path | None) -> Iterator[tuple[str, str]
 def _standard_input() -> Iterator[str]:
     for number, line in enumerate(sys.stdin.buffer, 1):
         try:
-            yield line.decode("utf-8").rstrip("\r\n")
+            # As in a file, a byte order mark may come first.
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise UserError(f"standard input, line {number}: byte {error.start} is not UTF-8 text") from None
 
