@@ -174,6 +174,8 @@ def test_numbers_are_learned_and_scored_by_rank(inputs, tmp_path, capsys):
         ({"label_file_path": "x.txt"}, "names its labels itself"),
         ({"max_seq_length": 8}, r"give --max_seq_length \d+"),
         ({"do_lower_case": "false"}, "give --do_lower_case true"),
+        ({"packing": "false", "max_samples_per_row": 4}, "--max_samples_per_row 4 has no use with --packing false"),
+        ({"loss_scale.window": 4}, "--loss_scale.window has no use while the loss is not scaled"),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )

@@ -20,7 +20,7 @@ from models.common.config import add_flags, given_flags, load_recipe, load_yaml,
 from models.common.device import set_device
 from models.common.errors import UserError
 from models.common.files import locked_folder, write_text
-from models.common.finetune.settings import FineTuneConfig
+from models.common.finetune.settings import FineTuneConfig, LossScaleConfig
 from models.common.finetune.task import Evaluation, Task
 from models.common.packing import pack
 from models.common.weights.canonical import save_canonical, save_companions, tensors_sha256
@@ -71,9 +71,24 @@ def check(task: Task) -> None:
                         "give them as --load_pretrain_checkpoint_path")  # fmt: skip
     if config.optimizer.head_learning_rate is not None and not config.optimizer.learning_rate:
         problems.append("--optimizer.head_learning_rate is taken relative to --optimizer.learning_rate, which is 0")
+    problems += idle(config)
     problems += task.problems()
     if problems:
         raise UserError("; ".join(problems))
+
+
+def idle(config: FineTuneConfig) -> list[str]:
+    """Settings that could do nothing beside others. A run's own config.yaml, which holds all of them, has none."""
+    problems = []
+    if not config.packing and config.max_samples_per_row not in (1, FineTuneConfig.max_samples_per_row):
+        problems.append(f"--max_samples_per_row {config.max_samples_per_row} has no use with --packing false, where a "
+                        "row is one sample; leave one out, or give 1")  # fmt: skip
+    scale = {name: value for name, value in to_dict(config.loss_scale).items() if name != "enable"}
+    given = [name for name, value in scale.items() if value != getattr(LossScaleConfig, name)]
+    if given and not config.scales_loss:
+        problems.append(f"--loss_scale.{given[0]} has no use while the loss is not scaled; give "
+                        "--loss_scale.enable true or leave it out")  # fmt: skip
+    return problems
 
 
 def train(task: Task) -> dict[str, Any] | None:
