@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
-import mindspore  # noqa: F401
+import mindspore
 import pytest
 
 from models.common.weights.embedded import minilm_folder
+
+# Before any test computes: MindSpore takes no other device afterwards, and which test comes first is not fixed.
+mindspore.set_device("CPU")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -9,7 +9,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,22 @@ def keyboard_interrupt_as_usual() -> None:
     without a word."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the block is over: TensorBoard's writer can hang when it is interrupted while it queues."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,8 @@ class Trainer:
                 for index in range(completed, total):
                     values = self._train_step(index)
                     keyboard_interrupt_as_usual()
-                    log.write(index + 1, "train", values)
+                    with uninterrupted():
+                        log.write(index + 1, "train", values)
                     progress.update(loss=values["loss"], lr=values["learning_rate"])
                     self._after_step(index + 1, log)
             if self.job.evaluate is not None and self.best is None:
@@ -95,7 +113,8 @@ class Trainer:
                 self._evaluate(total, log)
                 self._save(total)
         finally:
-            log.close()
+            with uninterrupted():
+                log.close()
         self.job.save_weights("last")
         return self.best
 
@@ -133,7 +152,9 @@ class Trainer:
 
     def _evaluate(self, completed: int, log: MetricsLog) -> None:
         scores = dict(self.job.evaluate())
-        log.write(completed, "eval", scores)
+        keyboard_interrupt_as_usual()
+        with uninterrupted():
+            log.write(completed, "eval", scores)
         if self.best is None or scores[self.job.score] > self.best[self.job.score]:
             self.best = {"step": completed, **scores}
             self.job.save_weights("best")
