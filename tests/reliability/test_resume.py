@@ -11,6 +11,7 @@ import pytest
 
 from data_tools.convert import SquadConversion, convert_squad
 from data_tools.features.span import SpanOptions
+from models.common.train import loop
 from tests.tiny import write_squad, write_weights
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -123,6 +124,15 @@ def test_ctrl_c_ends_a_run_in_order(inputs, uninterrupted, tmp_path):
     assert errors.splitlines()[-1] == "interrupted"
     assert "resuming" in run_to_the_end(command(inputs, run))
     assert_same_run(run, uninterrupted)
+
+
+def test_ctrl_c_waits_for_what_must_not_be_cut_off():
+    done = []
+    with pytest.raises(KeyboardInterrupt), loop.uninterrupted():
+        signal.raise_signal(signal.SIGINT)
+        done.append("written")
+    assert done == ["written"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_folder_that_holds_another_run_is_refused(inputs, uninterrupted):
