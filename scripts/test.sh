@@ -12,8 +12,8 @@ source scripts/lib/environment.sh
 make_environment test
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-# A process for each core, but no more than memory allows everywhere, and one thread each: on few cores a third quicker
-# than one process of several threads. The tests of a file share what they set up, so they stay together.
+# A process for each core, but no more than memory allows everywhere, and one thread each. The tests of a file share what
+# they set up, so they stay together.
 workers=$(($(nproc) < 4 ? $(nproc) : 4))
 export OMP_NUM_THREADS=1
-exec .venv/bin/python -m pytest --numprocesses "$workers" --dist loadfile "$@"
+exec .venv/bin/python -m pytest --numprocesses "$workers" --dist loadfile --no-loadscope-reorder "$@"

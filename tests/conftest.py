@@ -27,6 +27,11 @@ def minilm_dir() -> Path:
     return minilm_folder()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest test first, so that no process is left alone with it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_quickstart.py")
+
+
 # A skip is a decision: every reason that is allowed stands here, any other fails the run.
 ALLOWED_SKIPS = ("shared data absent",)
 
