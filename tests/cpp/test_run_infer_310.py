@@ -106,7 +106,7 @@ def test_help():
     ("changes", "message"),
     [
         ({0: "nothing"}, "nothing: no such model"),
-        ({1: "nothing.json"}, "nothing.json: no such data file"),
+        ({1: "nothing.json"}, "nothing.json: no such data"),
         ({2: "maybe"}, "NEED_PREPROCESS must be y or n, got maybe"),
         ({3: "TPU"}, "DEVICE_TARGET must be CPU or Ascend, got TPU"),
         ({4: "first"}, "DEVICE_ID must be a number, got first"),

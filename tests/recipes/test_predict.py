@@ -12,7 +12,7 @@ from models.bert import export, predict
 from models.common.errors import UserError
 from models.common.files import sha256_of
 from models.common.finetune.predicting import as_line
-from tests.cpp.test_heads import LENGTH, MODELS, flags, write_weights
+from tests.cpp.test_deployed_heads import LENGTH, MODELS, flags, write_weights
 from tests.tiny import PARAGRAPHS
 from tests.tiny import write_weights as write_plain
 
