@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import our_finetune, sidebyside
-from benchmarks.finetune_table import differences
+from benchmarks.finetune_table import SIDES, differences
 from models.common.cli import run_main
 from models.common.errors import UserError
 from models.common.files import read_json
@@ -22,7 +22,6 @@ from models.common.weights.embedded import minilm_folder
 
 LINEAR, CRF, LSTM_CRF = "linear", "crf", "lstm-crf"
 HEAD_FLAGS = {LINEAR: (), CRF: ("--use_crf", "true"), LSTM_CRF: ("--use_crf", "true", "--with_lstm", "true")}
-SIDES = {"ours": "benchmarks.our_finetune", "peer": "benchmarks.peer_finetune"}
 
 
 @dataclass(frozen=True)

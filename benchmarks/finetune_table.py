@@ -28,7 +28,7 @@ TASKS = {
     "cluener": ("CLUENER, a tenth of train held out", "f1"),
     "msra": ("MSRA dev", "f1"),
 }
-SIDES = {"benchmarks.our_finetune": "ours", "benchmarks.peer_finetune": "peer"}
+SIDES = {"ours": "benchmarks.our_finetune", "peer": "benchmarks.peer_finetune"}
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,9 @@ def read_run(path: Path, result: dict[str, Any]) -> Run:
         if recipe not in TASKS:
             raise UserError(f"{path}: recipe {recipe!r} has no row; it is one of {', '.join(TASKS)}")
         heads = [name for name, flag in (("BiLSTM", "with_lstm"), ("CRF", "use_crf")) if settings[flag] == "true"]
+        side = {module: side for side, module in SIDES.items()}[result["benchmark"]]
         score = 100 * result["epochs"][-1][TASKS[recipe][1]]
-        return Run(path, recipe, " + ".join(heads) or "linear", SIDES[result["benchmark"]], settings["seed"], score,
+        return Run(path, recipe, " + ".join(heads) or "linear", side, settings["seed"], score,
                    result["steps"], result["common"])  # fmt: skip
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: is no result of our_finetune or peer_finetune ({error!r})") from None
@@ -72,9 +73,7 @@ def row(runs: list[Run]) -> list[str]:
     for run in runs[1:]:
         if run.common != first.common:
             raise UserError(f"{run.path} and {first.path} differ in {differences(run.common, first.common)}")
-    sides = {
-        side: sorted((run for run in runs if run.side == side), key=lambda run: run.seed) for side in SIDES.values()
-    }
+    sides = {side: sorted((run for run in runs if run.side == side), key=lambda run: run.seed) for side in SIDES}
     seeds = {side: [run.seed for run in found] for side, found in sides.items()}
     if seeds["ours"] != seeds["peer"]:
         raise UserError(f"{first.recipe}, {first.head}: seeds {seeds['ours']} of ours, {seeds['peer']} of the peer")

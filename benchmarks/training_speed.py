@@ -58,7 +58,7 @@ def run_ours(setup: dict) -> None:
     from mindspore import Tensor
 
     from models.common.nn.training import SpanTrainingNetwork
-    from models.common.optim.optimizers import create
+    from models.common.optim.optimizers import AdamW
     from models.common.packing import fill_rate, pack
     from models.common.tasks.span import training_inputs
     from models.common.train.batches import BatchPlan
@@ -69,7 +69,7 @@ def run_ours(setup: dict) -> None:
     network = load_network(setup["folder"])
     runtime = our_runtime(network, length, plan.rows_per_step)
     samples.save_logits(setup["folder"], OURS, our_logits(runtime, features), features)
-    optimizer = create("adamw", network.trainable_params(), WEIGHT_DECAY, 0.9, 0.999, 1e-8)
+    optimizer = AdamW(network.trainable_params(), WEIGHT_DECAY, 0.9, 0.999, 1e-8)
     step = TrainStep(SpanTrainingNetwork(network), optimizer, CLIP)
 
     def epoch() -> dict:

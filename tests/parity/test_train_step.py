@@ -80,7 +80,7 @@ def torch_losses_and_weights(state, batches, rate, clip):
 def ours_losses_and_weights(tensors, batches, rate, clip, max_samples, loss_scale):
     network = BertForQuestionAnswering(CONFIG)
     load_into(network, tensors)
-    optimizer = optimizers.create("adamw", network.trainable_params(), 0.1, 0.9, 0.999, EPS)
+    optimizer = optimizers.AdamW(network.trainable_params(), 0.1, 0.9, 0.999, EPS)
     step = TrainStep(SpanTrainingNetwork(network), optimizer, clip, loss_scaled=loss_scale != 1.0)
     losses, norms = [], []
     for index, samples in enumerate(batches):
@@ -127,7 +127,7 @@ def test_an_overflow_leaves_everything_as_it_was(start):
     _, tensors = start
     network = BertForQuestionAnswering(CONFIG)
     load_into(network, tensors)
-    optimizer = optimizers.create("adamw", network.trainable_params(), 0.1, 0.9, 0.999, EPS)
+    optimizer = optimizers.AdamW(network.trainable_params(), 0.1, 0.9, 0.999, EPS)
     step = TrainStep(SpanTrainingNetwork(network), optimizer, 1.0, loss_scaled=True)
     samples = RandomSamples(0)
     batch = pack(samples, plan_rows(samples.lengths, ROW), ROW, row_count=SAMPLES)

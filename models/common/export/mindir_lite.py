@@ -34,8 +34,8 @@ class Rule:
 
     inputs: how many inputs stay; arguments: for each constant behind them the attribute's names (older runtimes read
     one, newer ones another); name: what version 1 calls the primitive, None for the same; scalar, dtype, format: the
-    input or argument that is no longer a plain number but a 0-d tensor, a type, or a string; axis: the input that is no
-    longer a tuple of one axis but that axis; last_axis: Lite computes something else along any other axis.
+    input or argument that is no longer a plain number but a 0-d tensor, a type, or a string; last_axis: the input that
+    names the axes, which must be the last one: along others Lite computes something else.
     """
 
     inputs: int
@@ -44,8 +44,7 @@ class Rule:
     scalar: int | None = None
     dtype: int | None = None
     format: int | None = None
-    axis: int | None = None
-    last_axis: bool = False
+    last_axis: int | None = None
     flags: tuple[str, ...] = ()
 
 
@@ -75,9 +74,9 @@ RULES: dict[str, Rule] = {
     "Softmax": Rule(1, (("axis",),)),
     "Concat": Rule(1, (("axis",),)),
     "Split": Rule(1, (("axis",), ("output_num", "num_split"))),
-    "ReduceSum": Rule(2, (("keep_dims",), ("skip_mode",)), axis=1),
+    "ReduceSum": Rule(2, (("keep_dims",), ("skip_mode",))),
     # Lite 2.0 starts the maximum along other axes at the smallest positive number: wrong for negative ones.
-    "ReduceMax": Rule(2, (("keep_dims",),), axis=1, last_axis=True),
+    "ReduceMax": Rule(2, (("keep_dims",),), last_axis=1),
     "Argmax": Rule(1, (("axis",), ("output_type",)), dtype=2),
     "StridedSlice": Rule(
         4, (("begin_mask",), ("end_mask",), ("ellipsis_mask",), ("new_axis_mask",), ("shrink_axis_mask",))
@@ -166,11 +165,8 @@ class _Lowering:
         del node.input[rule.inputs :]
         if rule.scalar is not None:
             node.input[rule.scalar] = self._scalar_tensor(node, rule.scalar)
-        if rule.axis is not None:
-            axis = self._axis(node, rule)
-            # As an attribute, too: Lite keeps the input's value in the primitive, so nodes of other axes need another.
-            primitive.attribute.append(axis)
-            node.input[rule.axis] = self._add_constant(f"{node.input[rule.axis]}.axis", axis)
+        if rule.last_axis is not None:
+            self._check_last_axis(node, rule.last_axis)
         if rule.dtype is not None and rule.dtype < rule.inputs:
             node.input[rule.dtype] = self._type(node, rule.dtype)
         return primitive
@@ -189,29 +185,24 @@ class _Lowering:
             raise UserError(f"{node.op_type.removeprefix(REFERENCE)} ({node.domain}): no scalars of type {element}")
         number = value.f if value.type == AttributeProto.FLOAT else value.i
         raw = np.array(number, SCALAR_TYPES[element]).tobytes()
-        return self._add_tensor(f"{node.input[index]}.tensor{element}", TensorProto(data_type=element, raw_data=raw))
+        return self._add_constant(f"{node.input[index]}.tensor{element}", TensorProto(data_type=element, raw_data=raw))
 
-    def _axis(self, node: NodeProto, rule: Rule) -> AttributeProto:
-        """The one number in the tuple that is the input `rule.axis`."""
-        numbers = [number for value in self._constant(node, rule.axis).values for number in value.ints]
-        if len(numbers) != 1 or (rule.last_axis and numbers != [-1]):
-            wanted = "the last axis, -1" if rule.last_axis else "one axis"
+    def _check_last_axis(self, node: NodeProto, index: int) -> None:
+        axes = [axis for value in self._constant(node, index).values for axis in value.ints]
+        if axes != [-1]:
             operator = node.op_type.removeprefix(REFERENCE)
-            raise UserError(f"{operator} ({node.domain}) is along {numbers}; MindSpore Lite 2.0 knows {wanted}")
-        return AttributeProto(name="axis", type=AttributeProto.INT64, i=numbers[0])
+            raise UserError(f"{operator} ({node.domain}) is along {axes}; MindSpore Lite 2.0 knows the last axis, -1")
 
     def _type(self, node: NodeProto, index: int) -> str:
         """Name of a constant that is the type with the number of input `index`: a tensor without a value."""
         element = TYPE_IDS[self._constant(node, index).i]
-        return self._add_tensor(f"{node.input[index]}.type{element}", TensorProto(data_type=element))
+        return self._add_constant(f"{node.input[index]}.type{element}", TensorProto(data_type=element))
 
-    def _add_tensor(self, name: str, tensor: TensorProto) -> str:
-        return self._add_constant(name, AttributeProto(type=AttributeProto.TENSORS, tensors=[tensor]))
-
-    def _add_constant(self, name: str, value: AttributeProto) -> str:
+    def _add_constant(self, name: str, tensor: TensorProto) -> str:
         if name not in self.added:
-            node = NodeProto(op_type="Constant", output=[name], attribute=[value])
-            node.attribute[0].name = "value"
+            node = NodeProto(op_type="Constant", output=[name])
+            attribute = node.attribute.add(name="value", type=AttributeProto.TENSORS)
+            attribute.tensors.append(tensor)
             self.added[name] = node
         return name
 

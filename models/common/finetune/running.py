@@ -108,8 +108,8 @@ def train(task: Task) -> dict[str, Any] | None:
         task.prepare_evaluation(checkpoint)
     network = build(task, checkpoint, new=task.head)
     settings = config.optimizer
-    optimizer = optimizers.create(
-        settings.name, network.trainable_params(), settings.weight_decay, settings.beta1, settings.beta2, settings.eps,
+    optimizer = optimizers.optimizer_class(settings.name)(
+        network.trainable_params(), settings.weight_decay, settings.beta1, settings.beta2, settings.eps,
         settings.head_rate,
     )  # fmt: skip
     step = TrainStep(task.training_network(network), optimizer, settings.max_grad_norm, config.scales_loss)

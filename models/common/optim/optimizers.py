@@ -19,7 +19,11 @@ _lamb_update = composite.MultitypeFuncGraph("lamb_update")
 
 
 class _Moments(nn.Cell):
-    """First and second moments, float32, one pair per parameter, named optimizer.m.<name> and optimizer.v.<name>."""
+    """First and second moments, float32, one pair per parameter, named optimizer.m.<name> and optimizer.v.<name>.
+
+    Weight decay skips biases and LayerNorm; head_rate: what the learning rate of the heads' parameters is multiplied
+    with.
+    """
 
     def __init__(
         self,
@@ -70,23 +74,12 @@ class Lamb(_Moments):
         return self.map(update, self.rate_factor, self.decay, self.parameters, self.m, self.v, gradients)
 
 
-def create(
-    name: str,
-    parameters: Sequence[Parameter],
-    weight_decay: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    head_rate: float = 1.0,
-) -> _Moments:
-    """The optimizer of this name (adamw or lamb) over `parameters`; weight decay skips biases and LayerNorm.
-
-    head_rate: what the learning rate of the heads' parameters is multiplied with.
-    """
+def optimizer_class(name: str) -> type[AdamW] | type[Lamb]:
+    """The optimizer of this name, adamw or lamb."""
     optimizers = {"adamw": AdamW, "lamb": Lamb}
     if name not in optimizers:
         raise UserError(f"optimizer {name!r} is unknown; one of {', '.join(optimizers)}")
-    return optimizers[name](parameters, weight_decay, beta1, beta2, eps, head_rate)
+    return optimizers[name]
 
 
 @_adamw_update.register(*["Tensor"] * 7, "Number", "Number", *["Tensor"] * 4)
