@@ -82,7 +82,7 @@ def test_every_run_has_a_result_and_every_pair_a_row(suite, capsys):
     ]
     for path in results:
         result = read_json(path)
-        epochs = {"tnews": 10, "cluener": 5}[path.parts[-3]]
+        epochs = {"tnews": 10, "cluener": 3}[path.parts[-3]]
         assert len(result["epochs"]) == epochs
         assert result["samples"] == {"tnews": [20, 20], "cluener": [18, 2]}[path.parts[-3]]
         losses = result["losses"]
