@@ -4,7 +4,9 @@ Whatever a damaged file holds, a message stays short.
 """
 
 from collections.abc import Iterable
+from importlib import import_module
 from itertools import islice
+from types import ModuleType
 from typing import Any
 
 LONGEST_VALUE = 40
@@ -17,6 +19,14 @@ class UserError(Exception):
 
     Commands print it without a traceback and exit with code 2 (see `models.common.cli.run_main`).
     """
+
+
+def needed(module: str, extra: str) -> ModuleType:
+    """A module of one of the project's extras; a `UserError` that names the extra where it is not installed."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed; pip install 'encoder-zoo[{extra}]'") from None
 
 
 def shorten(value: Any) -> str:

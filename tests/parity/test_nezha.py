@@ -15,7 +15,8 @@ from models.common.encoder_config import EncoderConfig
 from models.common.errors import UserError
 from models.common.nn import precision
 from models.common.nn.kernels import accelerate
-from models.common.nn.relative import from_band, sinusoids, to_band
+from models.common.nn.relative import from_band, to_band
+from models.common.nn.sinusoids import sinusoids
 from tests.parity import test_bert_network as bert
 from tests.parity.test_bert_network import assert_close, graph_mode  # noqa: F401
 

@@ -34,6 +34,10 @@ DTYPES = ("int32", "int64", "float32", "float16")
 ATTENTION_MASK = "attention_mask"
 # Made by whoever packs: which sample of the row a token belongs to (0 = padding) and its place inside that sample.
 COMPUTED_SOURCES = ("sequence_ids", "position_ids", ATTENTION_MASK)
+# What a graph over padded rows, and one over packed rows, is given, in this order.
+PADDED_INPUTS = ("input_ids", ATTENTION_MASK, "token_type_ids")
+PACKED_INPUTS = ("input_ids", "sequence_ids", "token_type_ids", "position_ids")
+DYNAMIC = -1  # a size of an ONNX graph that each batch chooses
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class SampleInput:
 
 @dataclass(frozen=True)
 class GraphInput:
-    """One input of the graph, rows first, and where its values come from."""
+    """One input of the graph, rows first, and where its values come from. Of ONNX, -1 stands for any size."""
 
     name: str
     dtype: str
@@ -141,12 +145,12 @@ class Manifest:
 
     @property
     def rows(self) -> int:
-        """Rows of a batch of the graph."""
+        """Rows of a batch of the graph; -1 for any."""
         return self.inputs[0].shape[0]
 
     @property
     def row_length(self) -> int:
-        """Tokens of a row of the graph."""
+        """Tokens of a row of the graph; -1 for any."""
         return self.inputs[0].shape[1]
 
 
@@ -259,7 +263,9 @@ def _sample_problems(manifest: Manifest) -> list[str]:
 
 
 def _graph_problems(manifest: Manifest) -> list[str]:
-    problems = _tensor_problems("inputs", manifest.inputs) + _tensor_problems("outputs", manifest.outputs)
+    dynamic = manifest.artefact.format == "onnx"
+    problems = _tensor_problems("inputs", manifest.inputs, dynamic)
+    problems += _tensor_problems("outputs", manifest.outputs, dynamic)
     samples = {sample.name: sample for sample in manifest.sample_inputs}
     sources = {*samples, *COMPUTED_SOURCES}
     first = manifest.inputs[0].shape[:2] if manifest.inputs else ()
@@ -272,9 +278,9 @@ def _graph_problems(manifest: Manifest) -> list[str]:
             problems.append(f"{where}: shape {list(tensor.shape)} must begin with the rows and tokens {list(first)}")
         if sample and sample.shape[1:] != tensor.shape[2:]:
             problems.append(f"{where}: shape {list(tensor.shape)} does not hold samples of {list(sample.shape)}")
-        if sample and not manifest.packing and sample.shape != tensor.shape[1:]:
+        if sample and not manifest.packing and sample.shape != tensor.shape[1:] and tensor.shape[1] != DYNAMIC:
             problems.append(f"{where}: without packing a row must be one sample of {list(sample.shape)}")
-    if manifest.packing and first and first[-1] != manifest.packing.row_length:
+    if manifest.packing and first and first[-1] not in (manifest.packing.row_length, DYNAMIC):
         problems.append(f"packing.row_length {manifest.packing.row_length} is not the {first[-1]} tokens of the inputs")
     if manifest.packing and "sequence_ids" not in {tensor.source for tensor in manifest.inputs}:
         problems.append("inputs: packing needs an input with source sequence_ids")
@@ -303,13 +309,13 @@ def _parity_problems(manifest: Manifest) -> list[str]:
     return problems
 
 
-def _tensor_problems(key: str, tensors: tuple) -> list[str]:
+def _tensor_problems(key: str, tensors: tuple, dynamic: bool = False) -> list[str]:
     problems = [] if tensors else [f"{key} is empty"]
     problems += _repeated(f"{key} name", [tensor.name for tensor in tensors])
     for tensor in tensors:
         if tensor.dtype not in DTYPES:
             problems.append(f"{key} {tensor.name}: dtype {tensor.dtype!r} is unknown; one of {', '.join(DTYPES)}")
-        if not tensor.shape or min(tensor.shape) < 1:
+        if not tensor.shape or any(size < 1 and not (dynamic and size == DYNAMIC) for size in tensor.shape):
             problems.append(f"{key} {tensor.name}: shape {list(tensor.shape)} must hold positive sizes")
     return problems
 

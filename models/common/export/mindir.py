@@ -1,9 +1,8 @@
 """A network to a MindIR file of static shape and back. Shapes: R rows, T tokens a row."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import mindspore
 import numpy as np
@@ -11,20 +10,15 @@ from mindspore import Tensor, nn, ops
 from mindspore.train.mind_ir_pb2 import ModelProto
 
 from models.common.errors import UserError
+from models.common.export.manifest import PACKED_INPUTS, PADDED_INPUTS, GraphInput, GraphOutput
 from models.common.export.mindir_lite import lower
+from models.common.export.written import Written
 from models.common.files import atomic_write, require_file
 from models.common.packing import PER_SAMPLE
 
 # MindSpore gives what it exports mode 0400, so a second export into the same place or a clean-up fails.
 FILE_MODE = 0o644
 PROTOBUF_LIMIT = 2**31 - 2**20  # a message ends below 2 GiB; the graph itself takes less than the MiB left for it
-
-
-class Written(NamedTuple):
-    """What a written graph is: version of its format, names of its inputs (lowered, of those that it reads)."""
-
-    version: int
-    inputs: tuple[str, ...]
 
 
 class PaddedRows(nn.Cell):
@@ -51,10 +45,48 @@ class PaddedRows(nn.Cell):
         return result
 
 
-def write_mindir(network: nn.Cell, input_shapes: Mapping[str, tuple[int, ...]], path: Path, lite: bool) -> Written:
+def writer(
+    network: nn.Cell, outputs: Mapping[str, str], rows: int, row_length: int, packed: bool, kind: str
+) -> Callable[[Path], Written]:
+    """What writes `network` as "mindir", "mindir_lite" or "air", of the shape [rows, row_length].
+
+    outputs: name -> per token or sample, in the network's order; packed: rows of several samples.
+    """
+    names = PACKED_INPUTS if packed else PADDED_INPUTS
+    asked = network if packed else PaddedRows(network, row_length, outputs)
+    shape = (rows, row_length)
+
+    def write(path: Path) -> Written:
+        found = _outputs(asked, outputs, [Tensor(np.zeros(shape, np.int32))] * len(names))
+        shapes = dict.fromkeys(names, shape)
+        if kind == "air":
+            version, read = write_air(asked, shapes, path)
+        else:
+            version, read = write_mindir(asked, shapes, path, lite=kind == "mindir_lite")
+        inputs = tuple(GraphInput(name, "int32", shape, name) for name in read)
+        return Written(version, f"mindspore {mindspore.__version__}", inputs, found)
+
+    return write
+
+
+def _outputs(network: nn.Cell, outputs: Mapping[str, str], inputs: list[Tensor]) -> tuple[GraphOutput, ...]:
+    """Shapes and dtypes as the network gives them."""
+    network.set_train(False)
+    values = network(*inputs)
+    values = values if isinstance(values, tuple) else (values,)
+    return tuple(
+        GraphOutput(name, value.asnumpy().dtype.name, value.shape, per)
+        for (name, per), value in zip(outputs.items(), values, strict=True)
+    )
+
+
+def write_mindir(
+    network: nn.Cell, input_shapes: Mapping[str, tuple[int, ...]], path: Path, lite: bool
+) -> tuple[int, tuple[str, ...]]:
     """Export `network` (int32 inputs of `input_shapes`, in the order of its `construct`).
 
-    lite: lower the graph to what MindSpore Lite 2.0 loads. Raises `UserError` where that is impossible, and when the
+    Returns the MindIR version and the names of the inputs (lowered, of those that it reads). lite: lower the graph to
+    what MindSpore Lite 2.0 loads. Raises `UserError` where that is impossible, and when the
     exported graph's inputs are not exactly `input_shapes`.
     """
     network.set_train(False)
@@ -71,7 +103,7 @@ def write_mindir(network: nn.Cell, input_shapes: Mapping[str, tuple[int, ...]], 
     with atomic_write(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
         temporary.chmod(FILE_MODE)
-    return Written(model.mind_ir_version, tuple(_inputs(model)))
+    return model.mind_ir_version, tuple(_inputs(model))
 
 
 def _inputs(model: ModelProto) -> dict[str, tuple[int, ...]]:
@@ -80,7 +112,7 @@ def _inputs(model: ModelProto) -> dict[str, tuple[int, ...]]:
     return {value.name.rpartition(":")[2]: tuple(value.tensor[0].dims) for value in model.graph.input}
 
 
-def write_air(network: nn.Cell, input_shapes: Mapping[str, tuple[int, ...]], path: Path) -> Written:
+def write_air(network: nn.Cell, input_shapes: Mapping[str, tuple[int, ...]], path: Path) -> tuple[int, tuple[str, ...]]:
     """Export `network` as AIR, which only MindSpore on an Ascend device writes; its version is 1, it has no others.
 
     Never run: no such device was at hand.
@@ -92,7 +124,7 @@ def write_air(network: nn.Cell, input_shapes: Mapping[str, tuple[int, ...]], pat
         with atomic_write(path) as temporary:
             temporary.write_bytes((Path(folder) / "graph.air").read_bytes())
             temporary.chmod(FILE_MODE)
-    return Written(1, tuple(input_shapes))
+    return 1, tuple(input_shapes)
 
 
 def _read_export(path: Path) -> ModelProto:

@@ -8,10 +8,10 @@ through the program of ascend310_infer, which is built for that. AIR, for the AT
 an Ascend device alone, and nothing can load it back.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,12 +20,20 @@ from data_tools.sample_texts import sample_windows
 from models.common.cli import command_parser
 from models.common.config import add_flags, given_flags, load_yaml, option, resolve
 from models.common.device import set_device
-from models.common.errors import UserError
+from models.common.errors import UserError, needed
 from models.common.export.manifest import Parity
+from models.common.export.onnx_targets import TARGETS
+from models.common.export.written import Written
 from models.common.finetune.finetuned import FineTuned, ModelConfig, read_finetuned
 from models.common.finetune.networks import Networks
 
+if TYPE_CHECKING:
+    from mindspore import nn
+
+    from models.common.export.exporter import Reference
+
 VERIFIED_SAMPLES = 32  # of --verify_data
+SUFFIXES = {"MINDIR": ".mindir", "MINDIR_LITE": ".mindir", "AIR": ".air", "ONNX": ".onnx"}
 
 
 @dataclass(frozen=True)
@@ -33,9 +41,13 @@ class ExportConfig(ModelConfig):
     """The flags; those of the original README keep their names."""
 
     export_ckpt_file: str | None = option(None, "weights of any format, or the folder of a run that fine-tuned them")
-    export_file_name: str = option("export/model", "what to write; .mindir (.air) is added")
+    export_file_name: str = option("export/model", "what to write; .mindir (.air, .onnx) is added")
     export_batch_size: int = option(8, "rows of a batch of the graph", low=1)
-    file_format: str = option("MINDIR", "what to write", choices=("MINDIR", "MINDIR_LITE", "AIR"))
+    file_format: str = option("MINDIR", "what to write", choices=tuple(SUFFIXES))
+    dynamic: bool | None = option(None, "ONNX: batches of any size and length (the default), or of one shape")
+    onnx_target: str | None = option(
+        None, "ONNX: plain operators (any, the default), or a graph changed for where it will run", choices=TARGETS
+    )
     packed: bool = option(
         True, "several samples a row, so that padding is not computed; false: one padded sample a row"
     )
@@ -80,7 +92,10 @@ def check(config: ExportConfig) -> None:
             f"--max_samples_per_row {config.max_samples_per_row} has no use with --packed false, where a row is one "
             "sample; leave one out"
         )
-    if target_of(config).name.lstrip(".") in ("mindir", "air"):
+    if config.file_format != "ONNX":
+        problems += [f"--{name} is of ONNX alone; leave it out, or give --file_format ONNX"
+                     for name in ("dynamic", "onnx_target") if getattr(config, name) is not None]  # fmt: skip
+    if f".{target_of(config).name.lstrip('.')}" in SUFFIXES.values():
         problems.append(f"--export_file_name {config.export_file_name}: names no file; give one, such as "
                         f"{Path(config.export_file_name) / 'model'}")  # fmt: skip
     if problems:
@@ -89,7 +104,7 @@ def check(config: ExportConfig) -> None:
 
 def target_of(config: ExportConfig) -> Path:
     """The file to write."""
-    suffix = ".air" if config.file_format == "AIR" else ".mindir"
+    suffix = SUFFIXES[config.file_format]
     return Path(config.export_file_name.removesuffix(suffix) + suffix)
 
 
@@ -101,21 +116,62 @@ def run(config: ExportConfig, model: FineTuned, networks: Networks) -> None:
     check_target(target)
     batches = samples_to_verify(config, model) if config.verify else None
     deployment, tokenizer = model.deployment, model.tokenizer
+    samples = config.max_samples_per_row if config.packed else None
+    network = model.network(networks, samples or 1)
     what = Export(
-        network=model.network(networks, config.max_samples_per_row if config.packed else 1), model=networks.model,
+        write=writer_of(config, model, network), reference=reference_of(config, model, network), model=networks.model,
         config=deployment.checkpoint.config, task=deployment.task, labels=deployment.labels,
-        outputs=deployment.outputs, format=config.file_format.lower(), rows=config.export_batch_size,
-        row_length=model.row_length, max_samples=config.max_samples_per_row if config.packed else None,
+        format=config.file_format.lower(), row_length=model.row_length, max_samples=samples,
         vocab=tokenizer.vocab_file, lower_case=tokenizer.lower_case, weights_file=deployment.checkpoint.file,
     )  # fmt: skip
     manifest = export(what, target, batches)
     size = target.stat().st_size / 1e6
-    version = "" if config.file_format == "AIR" else f"MindIR version {manifest.artefact.ir_version}, "
+    kind = {"AIR": "", "ONNX": "opset {}, "}.get(config.file_format, "MindIR version {}, ")
+    version = kind.format(manifest.artefact.ir_version)
     print(f"{target}: {config.file_format}, {version}{size:.1f} MB")
     if manifest.parity is None:
         print("NOT verified, as asked by --verify false; the manifest says so (parity null)")
     else:
         print(describe(manifest.parity))
+
+
+def writer_of(config: ExportConfig, model: FineTuned, network: "nn.Cell") -> Callable[[Path], Written]:
+    """What writes the model in the format asked for."""
+    deployment, samples = model.deployment, config.max_samples_per_row if config.packed else None
+    if config.file_format == "ONNX":
+        needed("onnxscript", "onnx")
+        from models.common.export import onnx_file
+        from models.common.export.onnx_graph.build import Layout
+
+        dynamic = config.dynamic is not False
+        layout = Layout(
+            rows=None if dynamic else config.export_batch_size, length=None if dynamic else model.row_length,
+            longest=model.row_length, max_samples=samples,
+        )  # fmt: skip
+        checkpoint = deployment.checkpoint
+        return onnx_file.writer(
+            deployment.name, checkpoint.config, checkpoint.tensors, deployment.outputs, layout,
+            config.onnx_target or TARGETS[0],
+        )  # fmt: skip
+    from models.common.export import mindir
+
+    return mindir.writer(
+        network, deployment.outputs, config.export_batch_size, model.row_length, config.packed,
+        config.file_format.lower(),
+    )  # fmt: skip
+
+
+def reference_of(config: ExportConfig, model: FineTuned, network: "nn.Cell") -> "Reference":
+    """The network itself, one sample a row, so that packing is verified too."""
+    import mindspore
+
+    from models.common.export.exporter import Reference
+    from models.common.runtime.mindspore_runtime import MindSporeRuntime
+
+    runtime = MindSporeRuntime(
+        network, model.deployment.outputs, model.row_length, config.export_batch_size, max_samples=1
+    )
+    return Reference(f"mindspore {mindspore.__version__} {mindspore.get_context('device_target')}", runtime.predict)
 
 
 def describe(parity: Parity) -> str:

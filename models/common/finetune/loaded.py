@@ -49,7 +49,7 @@ def _from_export(folder: Path, config: ModelConfig) -> LoadedModel:
     if manifest.tokenizer is None:
         raise UserError(f"{folder}: the export has no vocabulary, so no text can be read; export it again")
     set_device(config.device_target, config.device_id)
-    from models.common.export.exporter import runtime_of
+    from models.common.runtime.exported import runtime_of
 
     tokenizer = WordPieceTokenizer(folder / manifest.tokenizer.file, manifest.tokenizer.lower_case)
     return LoadedModel(manifest.task, manifest.labels, tokenizer, runtime_of(folder).predict)

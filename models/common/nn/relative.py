@@ -14,6 +14,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from models.common.encoder_config import EncoderConfig
+from models.common.nn.sinusoids import sinusoids
 
 
 def relative_positions(config: EncoderConfig) -> nn.Cell | None:
@@ -24,14 +25,6 @@ def relative_positions(config: EncoderConfig) -> nn.Cell | None:
     if config.relative_kind == "learned":
         return RelativePositions(Parameter(Tensor(np.zeros(size, np.float32)), name="weight"))
     return RelativePositions(Tensor(sinusoids(*size)))
-
-
-def sinusoids(entries: int, width: int) -> np.ndarray:
-    """The fixed table of the published NEZHA, float32 [entries, width]: sin(p / 10000^(2i / width)) in column 2i of row
-    p, the cosine in column 2i + 1 (huawei-noah/Pretrained-Language-Model, NEZHA-TensorFlow/modeling.py)."""
-    columns = np.arange(width)
-    angles = np.arange(entries)[:, None] / 10000.0 ** (columns // 2 * 2 / width)
-    return np.where(columns % 2 == 0, np.sin(angles), np.cos(angles)).astype(np.float32)
 
 
 class RelativePositions(nn.Cell):

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 from mindspore import Tensor, nn
 
+from models.common.export.manifest import PACKED_INPUTS
 from models.common.packing import PackedBatch, Samples, pack, plan_rows, unpack
 from models.common.progress import track
-
-PACKED_INPUTS = ("input_ids", "sequence_ids", "token_type_ids", "position_ids")
 
 
 class MindSporeRuntime:
