@@ -13,12 +13,8 @@ from typing import Any
 
 from models.common.cli import run_main
 from models.common.files import write_json
+from models.common.machine import cpu
 
-# The flags that decide which kernels the runtimes pick.
-RELEVANT_CPU_FLAGS = (
-    "fma", "avx2", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16",
-    "asimd", "asimddp", "i8mm", "bf16", "sve",
-)  # fmt: skip
 PACKAGES = ("mindspore", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "numpy", "encoder-zoo")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -33,7 +29,7 @@ def record(module: str, argv: list[str] | None = None, threads: int | None = Non
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": shlex.join(["python", "-m", module, *(sys.argv[1:] if argv is None else argv)]),
         "commit": _git_commit(),
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "cores": os.cpu_count(),
         "threads": threads or int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
         "load_average": [round(value, 2) for value in os.getloadavg()],
@@ -41,23 +37,6 @@ def record(module: str, argv: list[str] | None = None, threads: int | None = Non
         "platform": platform.platform(),
         "python": platform.python_version(),
         "versions": _versions(),
-    }
-
-
-def _cpu() -> dict[str, Any]:
-    """Model name and the relevant instruction set flags, as Linux lists them (ARM has no model name there)."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return {"model": platform.processor() or platform.machine(), "flags": []}
-    lines = dict(
-        (part.strip() for part in line.split(":", 1)) for line in text.split("\n\n")[0].splitlines() if ":" in line
-    )
-    flags = set((lines.get("flags") or lines.get("Features") or "").split())
-    return {
-        "model": lines.get("model name", platform.machine()),
-        "family_model_stepping": [lines.get(key, "") for key in ("cpu family", "model", "stepping")],
-        "flags": [flag for flag in RELEVANT_CPU_FLAGS if flag in flags],
     }
 
 

@@ -342,10 +342,13 @@ Manifest ParseManifest(std::string_view text, const std::string &origin) {
   Manifest manifest;
   const Fields top(document, "",
                    {"manifest_version", "model", "task", "artefact", "precision", "packing", "sample_inputs", "inputs",
-                    "outputs", "labels", "tokenizer", "source_weights", "parity"},
+                    "outputs", "labels", "tokenizer", "source_weights", "parity", "quantization"},
                    &problems);
   top.Any("manifest_version");
   top.String("precision");
+  if (top.OrNull("quantization", json::Type::kObject) != nullptr) {
+    top.problems()->Add("quantization", "is of ONNX graphs alone");
+  }
   ReadModel(top, &manifest);
   ReadTask(top, &manifest);
   ReadArtefact(top, &manifest);

@@ -7,7 +7,7 @@ predictions: predictions.json and nbest_predictions.json of questions, else pred
 import json
 from pathlib import Path
 
-from models.bert.preprocess import add_data_flags, task_of
+from models.bert.preprocess import add_model_flags, task_of
 from models.common.cli import command_parser, run_main
 from models.common.finetune.offline import read_seconds
 from models.common.runtime.offline import read_results
@@ -16,7 +16,7 @@ from models.common.runtime.offline import read_results
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
     parser = command_parser("models.bert.postprocess", __doc__.split("\n")[0])
-    add_data_flags(parser)
+    add_model_flags(parser)
     parser.add_argument("--preprocess_path", type=Path, default=Path("preprocess_Result"), help="what preprocess wrote")
     parser.add_argument("--result_path", type=Path, default=Path("result_Files"), help="what the C++ program wrote")
     parser.add_argument("--output_dir", type=Path, default=Path(), help="folder for predictions and score")

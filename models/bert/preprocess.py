@@ -9,14 +9,14 @@ from pathlib import Path
 
 from models.common.cli import command_parser, run_main
 from models.common.export.manifest import read_manifest
-from models.common.finetune.offline import OfflineTask, offline_task
+from models.common.finetune.offline import OfflineTask, data_flags, given_task
 from models.common.runtime.offline import write_samples
 
 
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
     parser = command_parser("models.bert.preprocess", __doc__.split("\n")[0])
-    add_data_flags(parser)
+    add_model_flags(parser)
     parser.add_argument("--result_path", type=Path, default=Path("preprocess_Result"), help="folder to write to")
     args = parser.parse_args(argv)
     task = task_of(args, check_files=True)
@@ -25,18 +25,15 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{args.result_path}: {len(features)} samples of {task.data.name}")
 
 
-def add_data_flags(parser: argparse.ArgumentParser) -> None:
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that say which model and which data."""
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the model, or its folder")
-    parser.add_argument("--eval_json_path", type=Path, help="question answering: SQuAD's JSON layout")
-    parser.add_argument("--eval_data_file_path", type=Path, help="the other tasks: features of data_tools.convert")
+    data_flags(parser)
 
 
 def task_of(args: argparse.Namespace, check_files: bool) -> OfflineTask:
-    """The task that the flags of `add_data_flags` name."""
-    manifest = read_manifest(args.manifest, check_files)
-    given = {name: getattr(args, name) for name in ("eval_json_path", "eval_data_file_path")}
-    return offline_task(manifest, args.manifest, given)
+    """The task that the flags of `add_model_flags` name."""
+    return given_task(args, read_manifest(args.manifest, check_files), args.manifest)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,8 @@ def test_both_accept(program, manifest, change):
     "change",
     [
         lambda m: m.pop("parity"),
+        lambda m: m.pop("quantization"),
+        lambda m: m.update(quantization={}),
         lambda m: m.pop("manifest_version"),
         lambda m: m.update(manifest_version="1"),
         lambda m: m.update(manifest_version=True),

@@ -1,4 +1,4 @@
-"""Passes over graphs of several exporters: as many places as the model has layers, the same answers before and after."""
+"""Passes over graphs of several exporters: a place for every layer, the same answers before and after."""
 
 import warnings
 

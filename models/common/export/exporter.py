@@ -71,10 +71,15 @@ def export(what: Export, target: Path, batches: Mapping[str, Samples] | None) ->
             parity = verify(runtime_of(staging).predict, what.reference.predict, batches, what.reference.name)
             manifest = replace(manifest, parity=parity)
             contract.write_manifest(manifest, staging)
-        for file in (target.name, VOCAB_FILE, contract.FILE_NAME):
-            (staging / file).replace(target.parent / file)
-        fsync_directory(target.parent)
+        publish(staging, target)
     return manifest
+
+
+def publish(staging: Path, target: Path) -> None:
+    """Move the finished export in `staging` (on the same disk) to the folder of `target`, the manifest last."""
+    for file in (target.name, VOCAB_FILE, contract.FILE_NAME):
+        (staging / file).replace(target.parent / file)
+    fsync_directory(target.parent)
 
 
 def check_target(target: Path) -> None:

@@ -126,6 +126,31 @@ class Parity:
 
 
 @dataclass(frozen=True)
+class Quantization:
+    """How an int8 artefact was made, and what that cost; results depend on all of it.
+
+    in_float: weights that stayed float32; calibration_samples: 0 for dynamic ranges; bytes: of the file before and
+    after; metric: before and after, in per cent, on `samples` samples of the file `data`; padding: how they were
+    batched, which dynamic ranges see; cpu_flags: of the machine that measured.
+    """
+
+    method: str
+    reduce_range: bool
+    in_float: tuple[str, ...]
+    calibration_samples: int
+    bytes_before: int
+    bytes_after: int
+    metric: str
+    metric_before: float
+    metric_after: float
+    max_drop: float
+    data: str
+    samples: int
+    padding: str
+    cpu_flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The whole file. `task` holds name, max_seq_length and further scalars that only that task's decoder reads."""
 
@@ -141,6 +166,7 @@ class Manifest:
     tokenizer: Tokenizer | None
     source_weights: SourceWeights
     parity: Parity | None
+    quantization: Quantization | None = None
     manifest_version: int = field(default=MANIFEST_VERSION)
 
     @property
@@ -230,6 +256,8 @@ def _header_problems(manifest: Manifest) -> list[str]:
     problems += [f"task.{key} must be a scalar" for key, value in task.items() if isinstance(value, (dict, list))]
     if artefact.format not in FORMATS:
         problems.append(f"artefact.format {artefact.format!r} is unknown; one of {', '.join(FORMATS)}")
+    if manifest.quantization and artefact.format != "onnx":
+        problems.append("quantization is of ONNX graphs alone")
     if artefact.ir_version < 1:
         problems.append(f"artefact.ir_version must be positive, got {artefact.ir_version}")
     if packing and (packing.row_length < 1 or packing.max_samples_per_row < 1):

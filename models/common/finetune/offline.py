@@ -4,6 +4,7 @@ All settings (lengths, vocabulary, letter case, labels) come from the exported m
 disagree with it. Decoding and scoring are the same code as for every other runtime.
 """
 
+import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,10 +34,17 @@ class OfflineTask(ABC):
 
     flag: ClassVar[str]  # how the commands call the data
     printed: tuple[str, ...]  # scores that postprocess prints
+    headlines: ClassVar[tuple[str, ...]]  # the score to compare models by: the first of them that there is
+    percent: ClassVar[float] = 100.0  # what it is multiplied with
 
     def __init__(self, manifest: Manifest, folder: Path, data: Path) -> None:
         """folder: of the manifest, with the vocabulary."""
         self.manifest, self.folder, self.data = manifest, folder, data
+
+    def headline(self, scores: Mapping[str, Any]) -> tuple[str, float] | None:
+        """(name, value in per cent) of the score to compare models by; None without one."""
+        name = next((name for name in self.headlines if name in scores), None)
+        return None if name is None else (name, self.percent * float(scores[name]))
 
     @abstractmethod
     def prepare(self, target: Path) -> FeatureSet:
@@ -56,6 +64,7 @@ class OfflineSpan(OfflineTask):
 
     flag = "eval_json_path"
     printed = ("exact_match", "f1")
+    headlines, percent = ("f1",), 1.0
 
     def prepare(self, target: Path) -> FeatureSet:
         """See `OfflineTask`."""
@@ -153,6 +162,7 @@ class OfflineClassification(OfflineFeatures):
     """Classes or numbers of texts."""
 
     printed = (*classification.CLASS_SCORES, *classification.REGRESSION_SCORES)
+    headlines = ("accuracy", "spearman_correlation")
     tasks = ("classification", "regression")
 
     def gold(self, features: FeatureSet) -> np.ndarray | None:
@@ -169,6 +179,7 @@ class OfflineTagging(OfflineFeatures):
     """Entities in sentences."""
 
     printed = ("precision", "recall", "f1")
+    headlines = ("f1",)
     tasks = ("tagging",)
 
     def gold(self, features: FeatureSet) -> np.ndarray | None:
@@ -203,6 +214,19 @@ def offline_task(manifest: Manifest, path: Path, given: Mapping[str, Path | None
         others = "".join(f", not --{flag}" for flag in wrong)
         raise UserError(f"{path}: a {manifest.task['name']} model takes --{kind.flag}{others}")
     return kind(manifest, path if path.is_dir() else path.parent, given[kind.flag])
+
+
+def data_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which data a model is asked about."""
+    parser.add_argument("--eval_json_path", type=Path, help="question answering: SQuAD's JSON layout")
+    parser.add_argument("--eval_data_file_path", type=Path, help="the other tasks: features of data_tools.convert")
+
+
+def given_task(args: argparse.Namespace, manifest: Manifest, path: Path) -> OfflineTask:
+    """The task of the manifest at `path` with the data that the flags of `data_flags` name."""
+    return offline_task(
+        manifest, path, {name: getattr(args, name) for name in ("eval_json_path", "eval_data_file_path")}
+    )
 
 
 def read_seconds(path: Path) -> float | None:
