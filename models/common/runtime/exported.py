@@ -12,7 +12,10 @@ from models.common.packing import Samples
 
 
 class Runtime(Protocol):
-    """Feature set -> logits."""
+    """Feature set -> logits. `seconds` and `latency` (`timing.latency`) are of the last call."""
+
+    seconds: float
+    latency: dict[str, float]
 
     def predict(self, samples: Samples) -> dict[str, list[np.ndarray]]:
         """Every sample's outputs: name -> N arrays, [length of the sample, ...] per token, [...] per sample."""

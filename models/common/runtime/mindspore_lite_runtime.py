@@ -8,11 +8,13 @@ import numpy as np
 
 from models.common.errors import UserError
 from models.common.export.manifest import read_manifest
+from models.common.files import read_json
 from models.common.packing import PER_TOKEN, Samples
 from models.common.runtime.offline import read_results, write_samples
+from models.common.runtime.timing import PERCENTILES
 
 BUILD_SCRIPT = Path(__file__).resolve().parents[3] / "ascend310_infer" / "build.sh"
-RESULTS = "result_Files"
+RESULTS, TIMING = "result_Files", "time_Result/timing.json"
 
 
 def build_program() -> Path:
@@ -35,9 +37,13 @@ class MindSporeLiteRuntime:
         """program: the built C++ program; None builds it."""
         self.folder = Path(export_folder)
         self.program = program or build_program()
+        self.seconds, self.latency = 0.0, {}
 
     def predict(self, samples: Samples) -> dict[str, list[np.ndarray]]:
-        """Every sample's outputs: name -> N arrays, [length of the sample, ...] per token, [...] per sample."""
+        """Every sample's outputs: name -> N arrays, [length of the sample, ...] per token, [...] per sample.
+
+        Afterwards `seconds` and `latency` are what the program measured, with reading and writing of its files.
+        """
         manifest = read_manifest(self.folder)
         lengths = np.diff(samples.starts)
         with tempfile.TemporaryDirectory() as scratch:
@@ -51,6 +57,9 @@ class MindSporeLiteRuntime:
                 message = done.stderr.strip() or f"stopped by signal {-done.returncode}"
                 raise UserError(f"MindSpore Lite could not run {self.folder}: {message}")
             results = read_results(manifest, Path(scratch) / RESULTS, len(lengths))
+            timing = read_json(Path(scratch) / TIMING)
+        self.seconds = timing["total_seconds"]
+        self.latency = {f"p{percent}": timing["batch_ms"][f"p{percent}"] for percent in PERCENTILES}
         return {
             output.name: [
                 values[:length] if output.per == PER_TOKEN else values

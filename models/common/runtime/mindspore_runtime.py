@@ -1,6 +1,5 @@
 """Running a network over a whole feature set in MindSpore, packed."""
 
-import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,6 +8,7 @@ from mindspore import Tensor, nn
 from models.common.export.manifest import PACKED_INPUTS
 from models.common.packing import PackedBatch, Samples, pack, plan_rows, unpack
 from models.common.progress import track
+from models.common.runtime.timing import Stopwatch, latency
 
 
 class MindSporeRuntime:
@@ -20,14 +20,15 @@ class MindSporeRuntime:
         """network: maps the four packed inputs to as many outputs as `outputs` names (name -> per token or sample)."""
         self.network, self.outputs = network, outputs
         self.row_length, self.rows, self.max_samples = row_length, rows, max_samples
-        self.seconds = 0.0
+        self.seconds, self.latency = 0.0, {}
         self._compiled = False
 
     def predict(self, samples: Samples, order: np.ndarray | None = None) -> dict[str, list[np.ndarray]]:
         """Every sample's outputs: name -> N arrays, [length of the sample, ...] per token, [...] per sample.
 
         order: in which samples are packed (None: longest first); it changes no result beyond rounding. Afterwards
-        `seconds` is what it took, without the compilation, for which the first call computes its first batch twice.
+        `seconds` is what it took, without the compilation, for which the first call computes its first batch twice, and
+        `latency` what its batches took (`timing.latency`).
         """
         lengths = np.diff(samples.starts)
         plan = plan_rows(lengths, self.row_length, self.max_samples, order)
@@ -36,14 +37,15 @@ class MindSporeRuntime:
         if not self._compiled:
             self._run(pack(samples, plan[: self.rows], self.row_length, self.rows))
             self._compiled = True
-        began = time.perf_counter()
+        watch = Stopwatch()
         for first in track(range(0, len(plan), self.rows), "evaluate", -(-len(plan) // self.rows), "batch"):
             batch = pack(samples, plan[first : first + self.rows], self.row_length, self.rows)
             outputs = self._run(batch)
             for (name, per), output in zip(self.outputs.items(), outputs, strict=True):
                 for sample, values in unpack(batch, output, lengths, per):
                     results[name][sample] = values
-        self.seconds = time.perf_counter() - began
+            watch.lap()
+        self.seconds, self.latency = sum(watch.laps), latency(watch.laps)
         return results
 
     def _run(self, batch: PackedBatch) -> list[np.ndarray]:

@@ -1,6 +1,5 @@
 """Running an exported ONNX graph over a whole feature set in ONNX Runtime, on the CPU."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from models.common.errors import UserError, needed
 from models.common.export.manifest import ATTENTION_MASK, DYNAMIC, Manifest
 from models.common.packing import PER_SAMPLE, PackedBatch, Row, Samples, pack, plan_rows, unpack
 from models.common.progress import track
+from models.common.runtime.timing import Stopwatch, latency
 
 # Padded positions of a batch whose size is free: enough to keep two cores busy, few enough to stay near their caches.
 BATCH_TOKENS = 4096
@@ -34,18 +34,19 @@ class OnnxRuntime:
         except Exception as error:  # of many kinds, from C++
             reason = str(error).strip().partition("\n")[0]
             raise UserError(f"{file}: ONNX Runtime cannot load it ({reason}); export again") from None
-        self.manifest, self.seconds = manifest, 0.0
+        self.manifest, self.seconds, self.latency = manifest, 0.0, {}
         self._check(file)
 
     def predict(self, samples: Samples, order: np.ndarray | None = None) -> dict[str, list[np.ndarray]]:
         """Every sample's outputs: name -> N arrays, [length of the sample, ...] per token, [...] per sample.
 
-        order: in which samples are taken (None: longest first). Afterwards `seconds` is what it took.
+        order: in which samples are taken (None: longest first). Afterwards `seconds` is what it took, and
+        `latency` what its batches took (`timing.latency`).
         """
         lengths = np.diff(samples.starts)
         results: dict[str, list] = {output.name: [None] * len(lengths) for output in self.manifest.outputs}
         plan = list(plan_batches(lengths, self.manifest, order))
-        began = time.perf_counter()
+        watch = Stopwatch()
         for rows, row_length, count in track(plan, "evaluate", len(plan), "batch"):
             batch = pack(samples, rows, row_length, count)
             for output, values in zip(self.manifest.outputs, self.run(batch), strict=True):
@@ -53,7 +54,8 @@ class OnnxRuntime:
                     values = values[:, None]
                 for sample, own in unpack(batch, values, lengths, output.per):
                     results[output.name][sample] = own
-        self.seconds = time.perf_counter() - began
+            watch.lap()
+        self.seconds, self.latency = sum(watch.laps), latency(watch.laps)
         return results
 
     def run(self, batch: PackedBatch) -> list[np.ndarray]:
