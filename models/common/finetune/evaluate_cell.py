@@ -16,7 +16,7 @@ from models.common.export.manifest import read_manifest
 from models.common.files import write_json
 from models.common.finetune.offline import OfflineTask, data_flags, given_task
 from models.common.finetune.serving import serve
-from models.common.runtime.exported import runtime_of
+from models.common.runtime.exported import RUNTIMES, runtime_of
 
 CELL = "cell.json"
 MODES = ("batch", "service")
@@ -26,6 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("export", type=Path, help="folder of an export")
+    parser.add_argument("--runtime", choices=RUNTIMES, help="default: the first that can run it")
     data_flags(parser)
     mode_flags(parser)
     parser.add_argument("--output_dir", type=Path, required=True, help="predictions, eval.json, cell.json")
@@ -52,7 +53,7 @@ def measure(task: OfflineTask, args: argparse.Namespace) -> dict[str, Any]:
     began = time.perf_counter()
     features = task.prepare(args.output_dir / "input")
     prepared = time.perf_counter()
-    runtime = runtime_of(args.export)
+    runtime = runtime_of(args.export, args.runtime)
     if args.mode == "service":
         outputs, times = serve(runtime, features, args.rate, args.max_wait / 1e3, args.max_batch)
     else:

@@ -30,9 +30,10 @@ RUNTIMES = {
     "mindspore": {"file_format": "MINDIR"},
     "mslite": {"file_format": "MINDIR_LITE"},
     "onnxruntime": {"file_format": "ONNX", "onnx_target": "onnxruntime", "packed": "false"},
+    "openvino": {"file_format": "ONNX", "onnx_target": "any", "packed": "false"},
 }
 PRECISIONS = ("fp32", "int8")
-POSSIBLE = {"mindspore": ("fp32",), "mslite": ("fp32",), "onnxruntime": ("fp32", "int8")}
+POSSIBLE = {"mindspore": ("fp32",), "mslite": ("fp32",), "onnxruntime": ("fp32", "int8"), "openvino": ("fp32",)}
 COLUMNS = (
     "runtime",
     "precision",
@@ -80,8 +81,9 @@ def main(package: str, description: str, argv: list[str] | None) -> None:
         export = exported(package, cell, args, settings)
         check_export(export, weights, {name: getattr(config, name) for name in settings})
         folder = args.output_dir / cell.name
-        run("models.common.finetune.evaluate_cell", export, *_data(args), "--output_dir", folder, "--mode", args.mode,
-            "--rate", args.rate, "--max_wait", args.max_wait, "--max_batch", args.max_batch)  # fmt: skip
+        how = ("--runtime", cell.runtime, "--mode", args.mode, "--rate", args.rate, "--max_wait", args.max_wait,
+               "--max_batch", args.max_batch)  # fmt: skip
+        run("models.common.finetune.evaluate_cell", export, *_data(args), *how, "--output_dir", folder)
         size = sum(path.stat().st_size for path in export.iterdir() if path.name == read_manifest(export).artefact.file)
         same = agreement(args.output_dir / cells[0].name, folder)
         rows.append({"runtime": cell.runtime, **read_json(folder / CELL), "bytes": size, "agreement": same})

@@ -20,13 +20,14 @@ from data_tools.feature_store import FeatureSet, load_features
 from models.common.cli import command_parser
 from models.common.errors import UserError, needed
 from models.common.export.exporter import check_target, publish
-from models.common.export.manifest import ATTENTION_MASK, Manifest, Quantization, read_manifest, write_manifest
+from models.common.export.manifest import Manifest, Quantization, read_manifest, write_manifest
 from models.common.export.quantize import METHODS, Feed, Int8, dense_layers, quantize
 from models.common.files import sha256_of
 from models.common.finetune.offline import OfflineTask, data_flags, given_task
 from models.common.machine import cpu
 from models.common.packing import pack
-from models.common.runtime.onnxruntime_runtime import OnnxRuntime, plan_batches
+from models.common.runtime.onnx_batches import feed_of, plan_batches
+from models.common.runtime.onnxruntime_runtime import OnnxRuntime
 
 SHARES = (0.0, 0.125, 0.25, 0.5)  # of the dense layers in float32, one rung of the ladder each
 PROBES = 32  # samples that tell which layers are sensitive
@@ -121,8 +122,7 @@ def feeds(manifest: Manifest, features: FeatureSet | None) -> Iterator[Feed]:
     """The inputs of the graph for all samples, batch by batch."""
     for rows, length, count in plan_batches(features.lengths, manifest, None) if features else ():
         batch = pack(features, rows, length, count)
-        arrays = {**batch.arrays, ATTENTION_MASK: batch.arrays["sequence_ids"]}
-        yield {tensor.name: arrays[tensor.source].astype(tensor.dtype) for tensor in manifest.inputs}
+        yield feed_of(manifest, batch.arrays)
 
 
 def scored(task: OfflineTask, features: FeatureSet, manifest: Manifest, file: Path, folder: Path) -> tuple[str, float]:

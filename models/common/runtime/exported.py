@@ -1,4 +1,4 @@
-"""An exported folder -> what runs it. A new runtime is a file here and a line in `_RUNTIMES`."""
+"""An exported folder -> what runs it. A new runtime is a file here and a line in `RUNTIMES`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,14 +21,17 @@ class Runtime(Protocol):
         """Every sample's outputs: name -> N arrays, [length of the sample, ...] per token, [...] per sample."""
 
 
-def runtime_of(folder: Path) -> Runtime:
-    """What runs the artefact in `folder`, which its manifest describes; a `UserError` where nothing can."""
+def runtime_of(folder: Path, name: str | None = None) -> Runtime:
+    """What runs the artefact in `folder`, which its manifest describes: the runtime of this name, or the first one that
+    can. Raises `UserError` where there is none."""
     manifest = read_manifest(folder)
-    make = _RUNTIMES.get(manifest.artefact.format)
-    if make is None:
-        known = ", ".join(name.upper() for name in _RUNTIMES)
-        raise UserError(f"{folder}: holds {manifest.artefact.format}, which nothing here can run; export {known}")
-    return make(manifest, folder)
+    kind = manifest.artefact.format
+    able = [known for known, (wanted, _) in RUNTIMES.items() if kind == wanted and name in (None, known)]
+    if not able:
+        known = ", ".join(sorted({wanted.upper() for wanted, _ in RUNTIMES.values()}))
+        who = f"{name} cannot" if name else "nothing here can"
+        raise UserError(f"{folder}: holds {kind}, which {who} run; export {known}")
+    return RUNTIMES[able[0]][1](manifest, folder)
 
 
 def _mindspore(manifest: Manifest, folder: Path) -> Runtime:
@@ -49,6 +52,14 @@ def _onnxruntime(manifest: Manifest, folder: Path) -> Runtime:
     return OnnxRuntime(manifest, folder / manifest.artefact.file)
 
 
-_RUNTIMES: dict[str, Callable[[Manifest, Path], Runtime]] = {
-    "mindir": _mindspore, "mindir_lite": _mindspore_lite, "onnx": _onnxruntime,
+def _openvino(manifest: Manifest, folder: Path) -> Runtime:
+    from models.common.runtime.openvino_runtime import OpenVino
+
+    return OpenVino(manifest, folder / manifest.artefact.file)
+
+
+# Name -> the format that it runs, and what makes it.
+RUNTIMES: dict[str, tuple[str, Callable[[Manifest, Path], Runtime]]] = {
+    "mindspore": ("mindir", _mindspore), "mslite": ("mindir_lite", _mindspore_lite),
+    "onnxruntime": ("onnx", _onnxruntime), "openvino": ("onnx", _openvino),
 }  # fmt: skip

@@ -1,0 +1,89 @@
+"""Batches for an ONNX graph: what every runtime that takes one shares."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.common.errors import UserError
+from models.common.export.manifest import ATTENTION_MASK, DYNAMIC, Manifest
+from models.common.packing import PER_SAMPLE, Row, Samples, pack, plan_rows, unpack
+from models.common.progress import track
+from models.common.runtime.timing import Stopwatch, latency
+
+# Padded positions of a batch whose size is free: enough to keep two cores busy, few enough to stay near their caches.
+BATCH_TOKENS = 4096
+
+Feed = dict[str, np.ndarray]  # name of an input -> [R, T]
+
+
+class OnnxBatches(ABC):
+    """Feature set -> logits, by the graph of `manifest`, batch by batch."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest, self.seconds, self.latency = manifest, 0.0, {}
+
+    @abstractmethod
+    def run(self, feed: Feed) -> list[np.ndarray]:
+        """The outputs of one batch, in the manifest's order."""
+
+    def predict(self, samples: Samples, order: np.ndarray | None = None) -> dict[str, list[np.ndarray]]:
+        """Every sample's outputs: name -> N arrays, [length of the sample, ...] per token, [...] per sample.
+
+        order: in which samples are taken (None: longest first). Afterwards `seconds` is what it took, and `latency`
+        what its batches took (`timing.latency`).
+        """
+        lengths = np.diff(samples.starts)
+        results: dict[str, list] = {output.name: [None] * len(lengths) for output in self.manifest.outputs}
+        plan = list(plan_batches(lengths, self.manifest, order))
+        watch = Stopwatch()
+        for rows, row_length, count in track(plan, "evaluate", len(plan), "batch"):
+            batch = pack(samples, rows, row_length, count)
+            values = self.run(feed_of(self.manifest, batch.arrays))
+            for output, array in zip(self.manifest.outputs, values, strict=True):
+                if output.per == PER_SAMPLE and not self.manifest.packing:
+                    array = array[:, None]
+                for sample, own in unpack(batch, array, lengths, output.per):
+                    results[output.name][sample] = own
+            watch.lap()
+        self.seconds, self.latency = sum(watch.laps), latency(watch.laps)
+        return results
+
+
+def check_tensors(file: Path, kind: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise a `UserError` when a graph's inputs (or outputs), name -> (dtype, shape), are not the manifest's."""
+    if found != wanted:
+        raise UserError(f"{file}: has the {kind} {found}, the manifest says {wanted}; export again")
+
+
+def feed_of(manifest: Manifest, arrays: Feed) -> Feed:
+    """The graph's inputs from the arrays of a packed batch."""
+    arrays = {**arrays, ATTENTION_MASK: arrays["sequence_ids"]}
+    return {tensor.name: arrays[tensor.source].astype(tensor.dtype) for tensor in manifest.inputs}
+
+
+def plan_batches(
+    lengths: np.ndarray, manifest: Manifest, order: np.ndarray | None
+) -> Iterator[tuple[list[Row], int, int]]:
+    """(rows of samples, tokens of a row, rows of the batch) of every batch that holds all samples once."""
+    if manifest.packing:
+        plan = plan_rows(lengths, manifest.packing.row_length, manifest.packing.max_samples_per_row, order)
+    else:
+        plan = [(int(sample),) for sample in (np.argsort(-lengths, kind="stable") if order is None else order)]
+    if manifest.rows != DYNAMIC:
+        for first in range(0, len(plan), manifest.rows):
+            yield plan[first : first + manifest.rows], manifest.row_length, manifest.rows
+        return
+    chosen: list[Row] = []
+    longest = 0
+    for row in plan:
+        length = int(lengths[list(row)].sum())
+        if chosen and max(longest, length) * (len(chosen) + 1) > BATCH_TOKENS:
+            yield chosen, longest, len(chosen)
+            chosen, longest = [], 0
+        chosen.append(row)
+        longest = max(longest, length)
+    if chosen:
+        yield chosen, longest, len(chosen)

@@ -1,0 +1,158 @@
+"""ONNX exports: in every shape and for every target what the network computes; what cannot be done is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from data_tools.sample_texts import sample_windows
+from data_tools.tokenization import WordPieceTokenizer
+from models.bert.export import main
+from models.common.errors import UserError
+from models.common.export.manifest import read_manifest
+from models.common.export.onnx_targets import TARGETS
+from models.common.files import sha256_of
+from models.common.runtime import onnx_batches
+from models.common.runtime.exported import runtime_of
+from tests.cpp.deployment import editing
+from tests.tiny import write_weights
+
+LENGTH = 64
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory, minilm_dir) -> Path:
+    return write_weights(tmp_path_factory.mktemp("weights") / "tiny", minilm_dir / "vocab.txt", groups=("heads.span",))
+
+
+def arguments(weights: Path, target: Path, **changes: object) -> list[str]:
+    settings = {
+        "export_ckpt_file": weights, "export_file_name": target, "max_seq_length": LENGTH, "doc_stride": 16,
+        "export_batch_size": 2, "file_format": "ONNX", **changes,
+    }  # fmt: skip
+    return [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+
+
+@pytest.fixture(scope="module")
+def exported(weights, tmp_path_factory) -> Path:
+    """Of any shape, for ONNX Runtime."""
+    folder = tmp_path_factory.mktemp("exported")
+    main(arguments(weights, folder / "m", packed="false", onnx_target="onnxruntime"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def samples(minilm_dir):
+    padded, _ = sample_windows(WordPieceTokenizer(minilm_dir / "vocab.txt", True), LENGTH)
+    return padded
+
+
+@pytest.mark.parametrize(
+    ("packed", "dynamic", "target"),
+    [("true", "true", "any"), ("true", "false", "ascend"), ("false", "false", "onnxruntime")],
+)
+def test_every_shape_and_target_is_verified_against_the_network(weights, tmp_path, packed, dynamic, target):
+    main(arguments(weights, tmp_path / "m", packed=packed, dynamic=dynamic, onnx_target=target))
+    manifest = read_manifest(tmp_path)
+    sizes = (-1, -1) if dynamic == "true" else (2, LENGTH)
+    assert {tensor.shape for tensor in (*manifest.inputs, *manifest.outputs)} == {sizes}
+    assert {tensor.dtype for tensor in (*manifest.inputs, *manifest.sample_inputs)} == {"int64"}
+    assert (manifest.packing is not None) == (packed == "true") and manifest.artefact.ir_version == 17
+    assert set(manifest.parity.max_abs_difference) == {"start_logits", "end_logits"}
+    graph = onnx.load(str(tmp_path / "m.onnx"))
+    fused = any(node.domain == "com.microsoft" for node in graph.graph.node)
+    assert fused == (target == "onnxruntime")
+
+
+def test_batches_and_their_order_change_nothing(exported, samples, monkeypatch):
+    runtime = runtime_of(exported)
+    wanted = runtime.predict(samples)
+    assert runtime.seconds > 0 and set(runtime.latency) == {"p50", "p90", "p99"}
+    monkeypatch.setattr(onnx_batches, "BATCH_TOKENS", LENGTH)
+    found = runtime.predict(samples, np.arange(len(samples))[::-1])
+    for name, arrays in wanted.items():
+        for one, other in zip(arrays, found[name], strict=True):
+            np.testing.assert_allclose(other, one, 0, 1e-6)
+
+
+@pytest.mark.parametrize("target", ["any", "onnxruntime"])
+def test_openvino_gives_the_same(weights, tmp_path, samples, target):
+    main(arguments(weights, tmp_path / "m", packed="false", onnx_target=target))
+    wanted, found = (runtime_of(tmp_path, name).predict(samples) for name in ("onnxruntime", "openvino"))
+    for name, arrays in wanted.items():
+        for one, other in zip(arrays, found[name], strict=True):
+            np.testing.assert_allclose(other, one, 0, 1e-5)
+
+
+def test_a_runtime_that_cannot_run_it_is_refused(exported):
+    with pytest.raises(UserError, match="holds onnx, which mslite cannot run"):
+        runtime_of(exported, "mslite")
+
+
+@pytest.mark.parametrize("flag", ["dynamic", "onnx_target"])
+def test_flags_of_onnx_are_refused_elsewhere(weights, tmp_path, flag):
+    value = {"dynamic": "true", "onnx_target": TARGETS[0]}[flag]
+    with pytest.raises(UserError, match=f"--{flag} is of ONNX alone"):
+        main(arguments(weights, tmp_path / "m", file_format="MINDIR", **{flag: value}))
+
+
+def test_relative_positions_have_no_layout_for_ascend(tmp_path, minilm_dir):
+    import dataclasses
+
+    from tests.tiny import TINY
+
+    config = dataclasses.replace(TINY, relative_kind="sinusoidal")
+    weights = write_weights(tmp_path / "w", minilm_dir / "vocab.txt", config, ("heads.span",))
+    with pytest.raises(UserError, match="relative positions"):
+        main(arguments(weights, tmp_path / "m/m", onnx_target="ascend"))
+    assert not (tmp_path / "m/m.onnx").exists()
+
+
+def truncated(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def nonsense(file: Path) -> None:
+    file.write_bytes(b"no graph")
+
+
+def other_inputs(file: Path) -> None:
+    model = onnx.load(str(file))
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT32
+    onnx.save(model, str(file))
+
+
+def renamed_output(file: Path) -> None:
+    model = onnx.load(str(file))
+    name = model.graph.output[0].name
+    model.graph.output[0].name = "answer"
+    for node in model.graph.node:
+        node.output[:] = ["answer" if value == name else value for value in node.output]
+    onnx.save(model, str(file))
+
+
+@pytest.mark.parametrize("damage", [truncated, nonsense, other_inputs, renamed_output])
+def test_a_damaged_graph_is_named(exported, tmp_path, damage):
+    for file in exported.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    damage(tmp_path / "m.onnx")
+    with pytest.raises(UserError, match=r"m\.onnx is not the file that was exported"):
+        runtime_of(tmp_path)
+    editing(lambda m: m["artefact"].update(sha256=sha256_of(tmp_path / "m.onnx")))(tmp_path / "manifest.json")
+    for name, says in (("onnxruntime", "ONNX Runtime cannot load it"), ("openvino", "OpenVINO cannot load it")):
+        with pytest.raises(UserError, match=rf"m\.onnx: ({says}|has the (in|out)puts)"):
+            runtime_of(tmp_path, name)
+
+
+def test_inputs_in_another_order_change_nothing(exported, tmp_path, samples):
+    """Inputs are bound by name."""
+    for file in exported.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    editing(lambda m: m["inputs"].reverse())(tmp_path / "manifest.json")
+    assert json.loads((tmp_path / "manifest.json").read_text())["inputs"][0]["name"] == "token_type_ids"
+    wanted, found = (runtime_of(folder).predict(samples) for folder in (exported, tmp_path))
+    for name, arrays in wanted.items():
+        for one, other in zip(arrays, found[name], strict=True):
+            np.testing.assert_array_equal(one, other)
