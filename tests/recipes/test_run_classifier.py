@@ -31,10 +31,10 @@ LAYOUT = TextLayout("tsv", "text", label="label")
 SCORES = TextLayout("tsv", "text", "other", "label", regression=True)
 
 
-def write_texts(path: Path, regression: bool = False) -> Path:
+def write_texts(path: Path, regression: bool = False, repeats: int = REPEATS) -> Path:
     """Three classes, or pairs with a score: how much of their length the shorter one has."""
     lines = ["text\tlabel" if not regression else "text\tother\tlabel"]
-    texts = [(text, label) for label, group in SENTENCES.items() for text in group] * REPEATS
+    texts = [(text, label) for label, group in SENTENCES.items() for text in group] * repeats
     for (text, label), (other, _) in zip(texts, texts[1:] + texts[:1], strict=True):
         score = min(len(text), len(other)) / max(len(text), len(other))
         lines.append(f"{text}\t{other}\t{score:.3f}" if regression else f"{text}\t{label}")
