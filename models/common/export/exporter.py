@@ -98,7 +98,7 @@ def _make(what: Export, artefact: Path) -> Manifest:
     names = PACKED_INPUTS if what.max_samples else PADDED_INPUTS
     network = what.network if what.max_samples else PaddedRows(what.network, what.row_length, what.outputs)
     shape = (what.rows, what.row_length)
-    outputs = _graph_outputs(what, network, len(names))
+    outputs = _graph_outputs(what)
     shapes = dict.fromkeys(names, shape)
     if what.format == "air":
         written = write_air(network, shapes, artefact)
@@ -129,15 +129,20 @@ def _make(what: Export, artefact: Path) -> Manifest:
     return manifest
 
 
-def _graph_outputs(what: Export, network: nn.Cell, inputs: int) -> tuple[contract.GraphOutput, ...]:
-    """Shapes and dtypes as the network gives them."""
-    network.set_train(False)
-    outputs = network(*[Tensor(np.zeros((what.rows, what.row_length), np.int32))] * inputs)
+def _graph_outputs(what: Export) -> tuple[contract.GraphOutput, ...]:
+    """Shapes and dtypes as the network gives them, with the inputs of `_reference`, for which it is compiled anyway."""
+    what.network.set_train(False)
+    outputs = what.network(*[Tensor(np.zeros((what.rows, what.row_length), np.int32))] * len(PACKED_INPUTS))
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     return tuple(
-        contract.GraphOutput(name, output.asnumpy().dtype.name, output.shape, per)
+        contract.GraphOutput(name, output.asnumpy().dtype.name, _graph_shape(what, output.shape, per), per)
         for (name, per), output in zip(what.outputs.items(), outputs, strict=True)
     )
+
+
+def _graph_shape(what: Export, shape: tuple[int, ...], per: str) -> tuple[int, ...]:
+    """Without the axis of samples where `PaddedRows` takes it off."""
+    return shape if what.max_samples or per == PER_TOKEN else (shape[0], *shape[2:])
 
 
 def _producer() -> str:
