@@ -80,15 +80,22 @@ def training(inputs, run_folder: Path, capsys=None, **changes: object) -> dict:
 
 
 @pytest.fixture(scope="module")
-def trained(inputs, tmp_path_factory, minilm_dir) -> Path:
+def trained(inputs, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    rate = {"optimizer.learning_rate": "3e-4"}
-    training(inputs, folder, load_pretrain_checkpoint_path=minilm_dir, epoch_num=4, **rate)
+    training(inputs, folder, epoch_num=25, eval_steps=100, save_checkpoint_steps=100)
     return folder
 
 
 def predictions(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+
+
+def test_the_real_weights_learn(inputs, tmp_path, capsys, minilm_dir):
+    scores = training(
+        inputs, tmp_path, capsys, load_pretrain_checkpoint_path=minilm_dir, epoch_num=4, eval_steps=100,
+        save_checkpoint_steps=100, **{"optimizer.learning_rate": "3e-4"},
+    )  # fmt: skip
+    assert scores["accuracy"] > 0.8
 
 
 def test_it_learns_and_scores_as_scikit_learn_does(trained):
