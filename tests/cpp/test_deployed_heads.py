@@ -9,7 +9,7 @@ import pytest
 
 from data_tools.converters.classification import ClassificationConversion, convert_classification
 from data_tools.converters.tagging import TaggingConversion, convert_tagging
-from data_tools.readers.tagging import CLUENER_TYPES, TaggingLayout
+from data_tools.readers.tagging import TaggingLayout
 from models.bert import export, run_classifier, run_ner
 from models.common.export.manifest import read_manifest
 from models.common.tagging import tag_names
@@ -20,8 +20,8 @@ from tests.recipes.test_run_ner import sentences, write_lines
 from tests.tiny import TINY
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "run_infer_310.sh"
-LENGTH = 32
-TAGS = tag_names(CLUENER_TYPES, "BIO")
+LENGTH, ROWS, PER_ROW = 32, 3, 4
+TAGS = tag_names(("address", "name"), "BIO")
 # task -> (groups of the weights, labels, the command that scores in MindSpore and its flags)
 MODELS = {
     "classes": (("pooler", "heads.classifier"), ["food", "sport", "weather"], run_classifier, {}),
@@ -63,15 +63,17 @@ def case(request, tmp_path_factory, minilm_dir, program) -> dict:
     folder, vocab = tmp_path_factory.mktemp(request.param), minilm_dir / "vocab.txt"
     if command is run_classifier:
         layout = SCORES if labels is None else LAYOUT
-        raw = write_texts(folder / "a.tsv", labels is None)
+        raw = write_texts(folder / "a.tsv", labels is None, repeats=1)  # ties would be broken by rounding
         convert_classification(ClassificationConversion(
             raw, vocab, folder / "dev", layout=layout, max_seq_length=LENGTH, dataset_format="numpy"
         ))  # fmt: skip
     else:
         raw = write_lines(folder / "a.json", sentences())
         layout = TaggingLayout("cluener", "word")
+        (folder / "tags.txt").write_text("\n".join(TAGS))
         convert_tagging(TaggingConversion(
-            raw, vocab, folder / "dev", layout, max_seq_length=LENGTH, dataset_format="numpy"
+            raw, vocab, folder / "dev", layout, label_file_path=folder / "tags.txt", max_seq_length=LENGTH,
+            dataset_format="numpy",
         ))  # fmt: skip
     weights = write_weights(folder / "weights", vocab, groups, labels)
     command.main(flags({
@@ -84,10 +86,11 @@ def case(request, tmp_path_factory, minilm_dir, program) -> dict:
 @pytest.mark.parametrize("packed", ["true", "false"])
 def test_the_program_gives_mindspores_answers(case, tmp_path, packed):
     export.main(flags({
-        "export_ckpt_file": case["weights"], "export_file_name": tmp_path / "model/tiny", "export_batch_size": 3,
+        "export_ckpt_file": case["weights"], "export_file_name": tmp_path / "model/tiny", "export_batch_size": ROWS,
         "file_format": "MINDIR_LITE", "max_seq_length": LENGTH, "packed": packed,
-        "max_samples_per_row": 3 if packed == "true" else 1,
+        "max_samples_per_row": PER_ROW if packed == "true" else 1,
     }))  # fmt: skip
+    check_manifest(case, tmp_path / "model", packed == "true")
     out = tmp_path / "out"
     command = ["bash", SCRIPT, tmp_path / "model", case["folder"] / "dev", "y", "CPU", "0", out]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
@@ -102,6 +105,22 @@ def test_the_program_gives_mindspores_answers(case, tmp_path, packed):
         for name in names:
             assert other[name] == (pytest.approx(one[name]) if isinstance(one[name], float) else one[name])
     check_labels(case, out, found)
+
+
+def check_manifest(case: dict, folder: Path, packed: bool) -> None:
+    """It says what the model is."""
+    manifest = read_manifest(folder)
+    assert manifest.labels == (None if case["labels"] is None else tuple(case["labels"]))
+    [output] = manifest.outputs
+    classes = len(case["labels"] or [0])
+    sample = (ROWS, PER_ROW) if packed else (ROWS,)
+    wanted = {
+        "logits": ("float32", ((ROWS, LENGTH) if output.per == "token" else sample) + (classes,)),
+        "tag_ids": ("int32", (ROWS, LENGTH)),
+    }[output.name]
+    assert (output.dtype, output.shape) == wanted
+    if manifest.task["name"] == "tagging":
+        assert (manifest.task["scheme"], manifest.task["unit"]) == ("BIO", "character")
 
 
 def numbers(scores: dict, prefix: str = "") -> dict[str, float]:
@@ -130,19 +149,3 @@ def check_labels(case: dict, out: Path, found: list[dict]) -> None:
         assert {tag for line in said for tag in line.split()} <= set(TAGS)
         assert len({tag for line in said for tag in line.split()}) > 1
     assert "labels: " in (out / "infer.log").read_text()
-
-
-def test_the_manifest_says_what_the_model_is(case, tmp_path):
-    export.main(flags({"export_ckpt_file": case["weights"], "export_file_name": tmp_path / "m/tiny",
-                       "max_seq_length": LENGTH}))  # fmt: skip
-    manifest = read_manifest(tmp_path / "m")
-    assert manifest.labels == (None if case["labels"] is None else tuple(case["labels"]))
-    [output] = manifest.outputs
-    classes = len(case["labels"] or [0])
-    wanted = {
-        "logits": ("float32", (8, LENGTH, classes) if output.per == "token" else (8, 8, classes)),
-        "tag_ids": ("int32", (8, LENGTH)),
-    }[output.name]
-    assert (output.dtype, output.shape) == wanted
-    if manifest.task["name"] == "tagging":
-        assert (manifest.task["scheme"], manifest.task["unit"]) == ("BIO", "character")

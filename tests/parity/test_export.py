@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 import mindspore
@@ -69,6 +70,15 @@ def arguments(weights: Path, target: Path, **changes: object) -> list[str]:
     return [text for name, value in settings.items() if value is not None for text in (f"--{name}", str(value))]
 
 
+@pytest.fixture(scope="module")
+def exported(weights, tmp_path_factory) -> Path:
+    """A folder of each format with an export, to be copied."""
+    folder = tmp_path_factory.mktemp("exported")
+    for file_format in ("MINDIR", "MINDIR_LITE"):
+        main(arguments(weights, folder / file_format / "m", file_format=file_format, verify="false"))
+    return folder
+
+
 def rows(seed: int = 0) -> dict[str, np.ndarray]:
     """Packed rows [R, T] made by hand: one of three samples and padding, one full."""
     rng = np.random.default_rng(seed)
@@ -90,15 +100,18 @@ def rows(seed: int = 0) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_mindir_loaded_by_mindspore_equals_the_network(weights, network, tmp_path, packed):
-    main(arguments(weights, tmp_path / "m", packed=packed))
+def test_mindir_loaded_by_mindspore_equals_the_network(weights, exported, network, tmp_path, packed):
+    artefact = exported / "MINDIR/m.mindir"
+    if not packed:
+        artefact = tmp_path / "m.mindir"
+        main(arguments(weights, artefact, packed=False, verify="false"))
     arrays = rows()
     if not packed:  # one sample a row: sequence ids are the mask, positions count through the row
         arrays["sequence_ids"] = (arrays["sequence_ids"] > 0).astype(np.int32)
         arrays["positions"] = np.tile(np.arange(LENGTH, dtype=np.int32), (ROWS, 1))
     tensors = [Tensor(array) for array in arrays.values()]
     expected = network(*tensors)
-    graph = nn.GraphCell(mindspore.load(str(tmp_path / "m.mindir")))
+    graph = nn.GraphCell(mindspore.load(str(artefact)))
     found = graph(*tensors[: 4 if packed else 3])
     rtol, atol, _ = TOLERANCES["logits"]
     real = arrays["sequence_ids"] > 0
@@ -107,10 +120,9 @@ def test_mindir_loaded_by_mindspore_equals_the_network(weights, network, tmp_pat
         assert other.asnumpy()[real].std() > 100 * atol
 
 
-def test_lowered_weights_are_the_same_bits(weights, tmp_path):
-    main(arguments(weights, tmp_path / "m", file_format="MINDIR_LITE", verify="false"))
-    model = ModelProto.FromString((tmp_path / "m.mindir").read_bytes())
-    assert model.mind_ir_version == read_manifest(tmp_path).artefact.ir_version == 1
+def test_lowered_weights_are_the_same_bits(weights, exported):
+    model = ModelProto.FromString((exported / "MINDIR_LITE/m.mindir").read_bytes())
+    assert model.mind_ir_version == read_manifest(exported / "MINDIR_LITE").artefact.ir_version == 1
     found = {tensor.name.rpartition(":")[2]: (tuple(tensor.dims), tensor.raw_data) for tensor in model.graph.parameter}
     tensors = read_checkpoint(weights).tensors
     assert found == {name: (array.shape, array.tobytes()) for name, array in tensors.items()}
@@ -189,8 +201,8 @@ def damage(kind: str):
 
 @pytest.mark.parametrize("file_format", ["MINDIR", "MINDIR_LITE"])
 @pytest.mark.parametrize("kind", ["one weight", "nan"])
-def test_a_damaged_artefact_is_no_success(weights, tmp_path, capsys, monkeypatch, file_format, kind):
-    main(arguments(weights, tmp_path / "m", file_format=file_format, verify="false"))
+def test_a_damaged_artefact_is_no_success(weights, exported, tmp_path, capsys, monkeypatch, file_format, kind):
+    shutil.copytree(exported / file_format, tmp_path, dirs_exist_ok=True)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     monkeypatch.setattr(mindir, "_read_export", damage(kind))
     capsys.readouterr()
@@ -200,8 +212,8 @@ def test_a_damaged_artefact_is_no_success(weights, tmp_path, capsys, monkeypatch
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_an_artefact_changed_after_its_export_is_refused(weights, tmp_path):
-    main(arguments(weights, tmp_path / "m", file_format="MINDIR_LITE", verify="false"))
+def test_an_artefact_changed_after_its_export_is_refused(exported, tmp_path):
+    shutil.copytree(exported / "MINDIR_LITE", tmp_path, dirs_exist_ok=True)
     artefact = tmp_path / "m.mindir"
     artefact.write_bytes(artefact.read_bytes() + b"\0")
     (tmp_path / "vocab.txt").unlink()
@@ -318,8 +330,8 @@ def test_mistakes(weights, features, minilm_dir, tmp_path, capsys, changes, word
     assert not (tmp_path / "out/m.mindir").exists() and not (tmp_path / "out/manifest.json").exists()
 
 
-def test_manifest_problems_come_all_at_once(weights, tmp_path):
-    main(arguments(weights, tmp_path / "m", verify="false"))
+def test_manifest_problems_come_all_at_once(exported, tmp_path):
+    shutil.copytree(exported / "MINDIR", tmp_path, dirs_exist_ok=True)
     path = tmp_path / "manifest.json"
     good = json.loads(path.read_text())
     wrong = {**good, "precision": 32, "remark": "", "labels": [1], "artefact": {**good["artefact"], "sha256": None}}

@@ -32,7 +32,8 @@ from tests.tolerances import TOLERANCES
 CONFIG = CONFIGS["bert"]
 SLOTS, LABELS = 4, 5
 ALONE = tuple((sample,) for sample in range(len(LENGTHS)))  # a padded batch: one sample a row
-PACKINGS = {"packed": (ROWS, 4), "padded": (ALONE, 8)}  # rows of samples, how many rows there are
+PACKINGS = {"packed": ROWS, "padded": ALONE}  # rows of samples
+COUNT = len(ALONE)  # of rows in a batch; the same for all, so that one graph serves them
 
 
 class Everything(nn.Cell):
@@ -133,12 +134,11 @@ def classifier(request):
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_classification_is_that_of_transformers(classifier, samples, packing):
     cell, tensors, model, kind = classifier
-    rows, count = PACKINGS[packing]
     labels = getattr(samples, kind)
-    batch = pack(samples, rows, row_length=20, row_count=count)
+    batch = pack(samples, PACKINGS[packing], row_length=20, row_count=COUNT)
     grids = [batch.per_sample_grid(v[batch.samples], SLOTS) for v in (labels, np.ones(len(LENGTHS), np.float32))]
     result = run(cell, batch.arrays, *grids)
-    assert result.outputs.shape == (count, SLOTS, 1 if kind == "numbers" else LABELS)
+    assert result.outputs.shape == (COUNT, SLOTS, 1 if kind == "numbers" else LABELS)
     expected = model(
         **torch_batch(samples), labels=torch.tensor(labels).long() if kind == "classes" else torch.tensor(labels)
     )
@@ -151,8 +151,7 @@ def test_classification_is_that_of_transformers(classifier, samples, packing):
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_tagging_is_that_of_transformers(tagger, samples, packing):
     cell, tensors, model = tagger
-    rows, count = PACKINGS[packing]
-    batch = pack(samples, rows, row_length=20, row_count=count)
+    batch = pack(samples, PACKINGS[packing], row_length=20, row_count=COUNT)
     result = run(cell, batch.arrays, packed_tags(samples, batch))
     expected = model(**torch_batch(samples, tags=True))
     for sample, ours in unpack_tokens(batch, result.outputs, LENGTHS):
@@ -177,8 +176,8 @@ def test_field_over_lstm_in_a_network(samples):
     cell = Everything(network, TaggingTrainingNetwork(network))
     field = {name: torch.tensor(tensors[f"heads.crf.{name}"]).double() for name in ("transitions", "start", "end")}
     results = {}
-    for packing, (rows, count) in PACKINGS.items():
-        batch = pack(samples, rows, row_length=20, row_count=count)
+    for packing, rows in PACKINGS.items():
+        batch = pack(samples, rows, row_length=20, row_count=COUNT)
         result = run(cell, batch.arrays, packed_tags(samples, batch))
         hidden = network.hidden_states(*(Tensor(batch.arrays[name]) for name in NETWORK_INPUTS))[-1]
         scores = network.heads.scores(hidden, Tensor(batch.arrays["sequence_ids"])).asnumpy()

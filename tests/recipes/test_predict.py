@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from models.bert import export, predict
+from models.common.cli import run_main
 from models.common.errors import UserError
+from models.common.export.manifest import read_manifest
 from models.common.files import sha256_of
 from models.common.finetune.predicting import as_line
 from tests.cpp.test_deployed_heads import LENGTH, MODELS, flags, write_weights
@@ -44,7 +46,7 @@ def test_every_runtime_says_the_same(weights, tmp_path, capsys, kind):
     for form in ("MINDIR", "MINDIR_LITE"):
         target = tmp_path / form
         export.main(flags({"export_ckpt_file": weights[kind], "export_file_name": target / "tiny", "file_format": form,
-                           "export_batch_size": 2, **length, **stride}))  # fmt: skip
+                           "export_batch_size": 2, "verify": "false", **length, **stride}))  # fmt: skip
         answers[form] = ask(capsys, "--model", target, *texts)
     first, *others = answers.values()
     assert len(first) == len(texts)
@@ -78,20 +80,24 @@ def test_pairs_and_json_lines_and_files(weights, tmp_path, capsys):
         ask(capsys, *model, "--input_file", tmp_path / "in.txt", "x")
 
 
-def test_standard_input_of_a_pipe(weights):
-    command = [sys.executable, "-m", "models.bert.predict", "--model", weights["linear"], "--max_seq_length", LENGTH]
-    done = subprocess.run(
-        list(map(str, command)), input="\ufeff" + "\n".join(TEXTS), capture_output=True, text=True, cwd=REPOSITORY
-    )
+def test_standard_input_of_a_pipe(weights, monkeypatch, capsys):
+    arguments = ["--model", str(weights["linear"]), "--max_seq_length", str(LENGTH)]
+    command = [sys.executable, "-m", "models.bert.predict", *arguments]
+    given = "\ufeff" + "\n".join(TEXTS)
+    done = subprocess.run(command, input=given, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == list(TEXTS)
-    done = subprocess.run(list(map(str, command)), input=b"\xff\n", capture_output=True, cwd=REPOSITORY)
-    assert done.returncode == 2 and b"standard input, line 1: byte 0 is not UTF-8" in done.stderr
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\n")))
+    with pytest.raises(SystemExit) as exit_:
+        run_main(predict.main, arguments)
+    assert exit_.value.code == 2 and "standard input, line 1: byte 0 is not UTF-8" in capsys.readouterr().err
 
 
 def test_an_export_takes_no_settings_and_texts_need_a_token(weights, tmp_path, capsys):
     export.main(flags({"export_ckpt_file": weights["classes"], "export_file_name": tmp_path / "m/tiny",
                        "max_seq_length": LENGTH}))  # fmt: skip
+    manifest = read_manifest(tmp_path / "m")
+    assert (manifest.artefact.format, manifest.outputs[0].shape) == ("mindir", (8, 8, 3))
     with pytest.raises(UserError, match="leave --max_seq_length out"):
         ask(capsys, "--model", tmp_path / "m", "--max_seq_length", 16, "x")
     with pytest.raises(UserError, match="text 1: holds no token"):

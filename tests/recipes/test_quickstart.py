@@ -21,7 +21,7 @@ def quickstart(*arguments: object) -> subprocess.CompletedProcess:
 def files(tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("data")
     paths = folder / "train.json", folder / "dev.json"
-    for path, dataset in zip(paths, generate(7, 40, 24), strict=True):
+    for path, dataset in zip(paths, generate(7, 16, 24), strict=True):
         write_json(path, dataset)
     return paths
 

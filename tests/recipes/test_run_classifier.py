@@ -31,10 +31,10 @@ LAYOUT = TextLayout("tsv", "text", label="label")
 SCORES = TextLayout("tsv", "text", "other", "label", regression=True)
 
 
-def write_texts(path: Path, regression: bool = False) -> Path:
+def write_texts(path: Path, regression: bool = False, repeats: int = REPEATS) -> Path:
     """Three classes, or pairs with a score: how much of their length the shorter one has."""
     lines = ["text\tlabel" if not regression else "text\tother\tlabel"]
-    texts = [(text, label) for label, group in SENTENCES.items() for text in group] * REPEATS
+    texts = [(text, label) for label, group in SENTENCES.items() for text in group] * repeats
     for (text, label), (other, _) in zip(texts, texts[1:] + texts[:1], strict=True):
         score = min(len(text), len(other)) / max(len(text), len(other))
         lines.append(f"{text}\t{other}\t{score:.3f}" if regression else f"{text}\t{label}")
@@ -80,15 +80,22 @@ def training(inputs, run_folder: Path, capsys=None, **changes: object) -> dict:
 
 
 @pytest.fixture(scope="module")
-def trained(inputs, tmp_path_factory, minilm_dir) -> Path:
+def trained(inputs, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    rate = {"optimizer.learning_rate": "3e-4"}
-    training(inputs, folder, load_pretrain_checkpoint_path=minilm_dir, epoch_num=4, **rate)
+    training(inputs, folder, epoch_num=25, eval_steps=100, save_checkpoint_steps=100)
     return folder
 
 
 def predictions(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+
+
+def test_the_real_weights_learn(inputs, tmp_path, capsys, minilm_dir):
+    scores = training(
+        inputs, tmp_path, capsys, load_pretrain_checkpoint_path=minilm_dir, epoch_num=4, eval_steps=100,
+        save_checkpoint_steps=100, **{"optimizer.learning_rate": "3e-4"},
+    )  # fmt: skip
+    assert scores["accuracy"] > 0.8
 
 
 def test_it_learns_and_scores_as_scikit_learn_does(trained):

@@ -1,4 +1,4 @@
-"""The entity command: every head on the real MiniLM, the rest on a tiny model; CLUE's benchmark; what is refused."""
+"""The entity command: LSTM and CRF on the real MiniLM, the rest on a tiny model; CLUE's benchmark; what is refused."""
 
 import json
 import re
@@ -24,6 +24,9 @@ from models.common.weights.reading import read_checkpoint
 from tests.record_files import write_foreign
 from tests.tiny import write_weights
 
+# What the heads need to learn in seconds.
+LSTM = {"optimizer.head_learning_rate": "4e-2", "epoch_num": 15}
+MINILM = {"optimizer.learning_rate": "5e-4", "optimizer.head_learning_rate": "5e-3", "epoch_num": 2}
 PEOPLE, PLACES = ("ida holm", "olaf brandt", "mara quist"), ("lund", "riga", "the aln")
 TEMPLATES = ("{0} went to {1}.", "in {1} lives {0}", "{0} and the mayor of {1} met", "nobody saw {1} or {0} again")
 
@@ -76,11 +79,11 @@ def run(capsys=None, **settings: object) -> dict:
 
 def training(inputs, run_folder: Path, capsys=None, scheme: str = "BIO", **changes: object) -> dict:
     settings = {
-        "do_train": "true", "do_eval": "true", "epoch_num": 4, "train_batch_size": 6, "max_seq_length": 32,
+        "do_train": "true", "do_eval": "true", "epoch_num": 8, "train_batch_size": 6, "max_seq_length": 32,
         "train_data_file_path": inputs[scheme], "eval_data_file_path": inputs[scheme], "unit": "word",
-        "load_pretrain_checkpoint_path": inputs["weights"], "save_finetune_checkpoint_path": run_folder,
-        "optimizer.learning_rate": "5e-4", "hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0,
-        "eval_steps": 100, **changes,
+        "load_pretrain_checkpoint_path": inputs["tiny"], "save_finetune_checkpoint_path": run_folder,
+        "optimizer.learning_rate": "1e-2", "hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0,
+        "eval_steps": 100, "save_checkpoint_steps": 100, **changes,
     }  # fmt: skip
     return run(capsys, **settings)
 
@@ -114,10 +117,23 @@ def test_it_learns_and_scores_as_seqeval_does(trained):
     assert read_checkpoint(trained / "best").labels == tuple(tag_names(CLUENER_TYPES, "BIO"))
 
 
-@pytest.mark.parametrize(("use_crf", "with_lstm"), [("false", "false"), ("false", "true"), ("true", "true")])
-def test_every_head_learns(inputs, tmp_path, use_crf, with_lstm):
-    faster = {"optimizer.head_learning_rate": "5e-3"}
-    training(inputs, tmp_path, use_crf=use_crf, with_lstm=with_lstm, **faster)
+@pytest.mark.parametrize(
+    ("use_crf", "with_lstm", "weights", "settings"),
+    [
+        ("false", "false", "tiny", {}),
+        ("false", "true", "tiny", LSTM),
+        ("true", "true", "weights", MINILM),
+    ],
+)
+def test_every_head_learns(inputs, tmp_path, use_crf, with_lstm, weights, settings):
+    training(
+        inputs,
+        tmp_path,
+        use_crf=use_crf,
+        with_lstm=with_lstm,
+        load_pretrain_checkpoint_path=inputs[weights],
+        **settings,
+    )
     assert json.loads((tmp_path / "eval.json").read_text())["f1"] > 0.6
     names = load_file(tmp_path / "best/model.safetensors")
     assert ("heads.crf.start" in names, "heads.lstm.forward.bias" in names) == (use_crf == "true", with_lstm == "true")
@@ -171,9 +187,7 @@ def test_the_unit_of_given_tokens_is_the_usual_one(words, wanted, unit):
 
 
 def test_another_scheme(inputs, tmp_path, capsys):
-    scores = training(
-        inputs, tmp_path, capsys, scheme="BMES", assessment_method="mf1", load_pretrain_checkpoint_path=inputs["tiny"]
-    )
+    scores = training(inputs, tmp_path, capsys, scheme="BMES", assessment_method="mf1", epoch_num=1)
     assert scores == {"token_macro_f1": json.loads((tmp_path / "eval.json").read_text())["token_macro_f1"]}
     assert len(read_checkpoint(tmp_path / "best").labels) == 41
 

@@ -11,6 +11,8 @@ import pytest
 
 from data_tools.convert import SquadConversion, convert_squad
 from data_tools.features.span import SpanOptions
+from models.bert import run_squad
+from models.common.cli import run_main
 from models.common.train import loop
 from tests.tiny import write_squad, write_weights
 
@@ -29,7 +31,7 @@ def inputs(tmp_path_factory, minilm_dir) -> dict[str, Path]:
     return {"json": data, "features": features, "weights": weights}
 
 
-def command(inputs: dict[str, Path], run: Path, **changes: object) -> list[str]:
+def flags(inputs: dict[str, Path], run: Path, **changes: object) -> list[str]:
     settings = {
         "do_train": "true", "do_eval": "true", "epoch_num": 6, "train_batch_size": 3, "max_seq_length": 64,
         "doc_stride": 16, "train_data_file_path": inputs["features"], "eval_json_path": inputs["json"],
@@ -37,8 +39,11 @@ def command(inputs: dict[str, Path], run: Path, **changes: object) -> list[str]:
         "save_checkpoint_steps": 2, "eval_steps": 5, "eval_batch_size": 2, "optimizer.learning_rate": "1e-3",
         **changes,
     }  # fmt: skip
-    flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
-    return [sys.executable, "-m", "models.bert.run_squad", *flags]
+    return [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+
+
+def command(inputs: dict[str, Path], run: Path) -> list[str]:
+    return [sys.executable, "-m", "models.bert.run_squad", *flags(inputs, run)]
 
 
 def run_to_the_end(arguments: list[str]) -> str:
@@ -57,6 +62,19 @@ def kill_behind_step(arguments: list[str], run: Path, step: int) -> None:
     assert process.poll() is None, "the run ended before it could be killed"
     process.send_signal(signal.SIGKILL)
     process.wait()
+
+
+def interrupt_behind_step(arguments: list[str], run: Path, step: int) -> None:
+    """The same with Ctrl-C; the command must have gone on from before, and end in order."""
+    process = subprocess.Popen(arguments, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while last_step(run) < step:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors[-2000:]
+    assert errors.splitlines()[-1] == "interrupted"
+    assert "resuming" in output
 
 
 def train_lines(run: Path) -> list[dict]:
@@ -88,18 +106,13 @@ def assert_same_run(run: Path, reference: Path) -> None:
         assert (run / file).read_bytes() == (reference / file).read_bytes(), file
 
 
-def test_a_killed_run_goes_on_bit_for_bit(inputs, uninterrupted, tmp_path):
+def test_a_run_stopped_in_every_way_goes_on_bit_for_bit(inputs, uninterrupted, tmp_path):
+    """Killed before its first checkpoint and behind it, interrupted, then with its newest checkpoint damaged."""
     assert len(record(uninterrupted)) >= SAMPLE_STEPS
-    run = tmp_path / "killed"
-    for step in (1, 6, 11):
+    run = tmp_path / "stopped"
+    for step in (1, 6):
         kill_behind_step(command(inputs, run), run, step)
-    assert "resuming" in run_to_the_end(command(inputs, run))
-    assert_same_run(run, uninterrupted)
-
-
-def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(inputs, uninterrupted, tmp_path):
-    run = tmp_path / "damaged"
-    kill_behind_step(command(inputs, run), run, 9)
+    interrupt_behind_step(command(inputs, run), run, 11)
     newest = sorted((run / "checkpoints").glob("step-*/state.json"))[-1].parent
     arrays = newest / "state.safetensors"
     content = bytearray(arrays.read_bytes())
@@ -108,21 +121,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(inputs,
     output = run_to_the_end(command(inputs, run))
     assert f"{arrays}: damaged" in output
     assert "the checkpoint before it is used" in output
-    assert_same_run(run, uninterrupted)
-
-
-def test_ctrl_c_ends_a_run_in_order(inputs, uninterrupted, tmp_path):
-    run = tmp_path / "stopped"
-    process = subprocess.Popen(command(inputs, run), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                               text=True)  # fmt: skip
-    while last_step(run) < 4:
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors[-2000:]
-    assert errors.splitlines()[-1] == "interrupted"
-    assert "resuming" in run_to_the_end(command(inputs, run))
+    assert "resuming" in output
     assert_same_run(run, uninterrupted)
 
 
@@ -135,21 +134,22 @@ def test_ctrl_c_waits_for_what_must_not_be_cut_off():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_folder_that_holds_another_run_is_refused(inputs, uninterrupted):
-    changed = command(inputs, uninterrupted, **{"optimizer.weight_decay": 0.5, "seed": 9})
-    done = subprocess.run(changed, cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 2
-    assert "holds another run" in done.stderr
-    assert "seed: 1 then, 9 now" in done.stderr
-    assert "'weight_decay': 0.5" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_folder_that_holds_another_run_is_refused(inputs, uninterrupted, capsys):
+    changed = flags(inputs, uninterrupted, **{"optimizer.weight_decay": 0.5, "seed": 9})
+    with pytest.raises(SystemExit) as exit_:
+        run_main(run_squad.main, changed)
+    assert exit_.value.code == 2
+    errors = capsys.readouterr().err
+    assert "holds another run" in errors
+    assert "seed: 1 then, 9 now" in errors
+    assert "'weight_decay': 0.5" in errors
 
 
-def test_starting_a_finished_run_again_changes_nothing(inputs, uninterrupted):
+def test_starting_a_finished_run_again_changes_nothing(inputs, uninterrupted, capsys):
     before = record(uninterrupted)
-    output = run_to_the_end(command(inputs, uninterrupted))
+    run_squad.main(flags(inputs, uninterrupted))
     assert record(uninterrupted) == before
-    assert json.loads(output.splitlines()[-1]) == {
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
         key: value
         for key, value in json.loads((uninterrupted / "eval.json").read_text()).items()
         if key in ("exact_match", "f1")

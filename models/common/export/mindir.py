@@ -57,7 +57,7 @@ def writer(
     shape = (rows, row_length)
 
     def write(path: Path) -> Written:
-        found = _outputs(asked, outputs, [Tensor(np.zeros(shape, np.int32))] * len(names))
+        found = _outputs(network, outputs, shape, packed)
         shapes = dict.fromkeys(names, shape)
         if kind == "air":
             version, read = write_air(asked, shapes, path)
@@ -69,15 +69,19 @@ def writer(
     return write
 
 
-def _outputs(network: nn.Cell, outputs: Mapping[str, str], inputs: list[Tensor]) -> tuple[GraphOutput, ...]:
-    """Shapes and dtypes as the network gives them."""
+def _outputs(
+    network: nn.Cell, outputs: Mapping[str, str], shape: tuple[int, int], packed: bool
+) -> tuple[GraphOutput, ...]:
+    """Shapes and dtypes as the network gives them, with packed inputs, for which the verification compiles it anyway."""
     network.set_train(False)
-    values = network(*inputs)
+    values = network(*[Tensor(np.zeros(shape, np.int32))] * len(PACKED_INPUTS))
     values = values if isinstance(values, tuple) else (values,)
     return tuple(
-        GraphOutput(name, value.asnumpy().dtype.name, value.shape, per)
+        # `PaddedRows` takes the axis of samples off.
+        GraphOutput(name, value.asnumpy().dtype.name,
+                    value.shape if packed or per != PER_SAMPLE else (value.shape[0], *value.shape[2:]), per)
         for (name, per), value in zip(outputs.items(), values, strict=True)
-    )
+    )  # fmt: skip
 
 
 def write_mindir(
