@@ -43,7 +43,7 @@ def test_every_runtime_says_the_same(weights, tmp_path, capsys, kind):
     length = {"max_seq_length": 64} if kind == "span" else {"max_seq_length": LENGTH}
     stride = {"doc_stride": 8} if kind == "span" else {}
     answers = {"weights": ask(capsys, "--model", weights[kind], *flags(length | stride), *texts)}
-    for form in ("MINDIR", "MINDIR_LITE"):
+    for form in ("MINDIR", "MINDIR_LITE", "ONNX"):
         target = tmp_path / form
         export.main(flags({"export_ckpt_file": weights[kind], "export_file_name": target / "tiny", "file_format": form,
                            "export_batch_size": 2, "verify": "false", **length, **stride}))  # fmt: skip
@@ -116,7 +116,7 @@ def test_an_export_that_nothing_can_load_is_refused(weights, tmp_path, capsys):
     for form, message in (
         ("mindir", r"tiny\.mindir: MindSpore .* cannot load it \(.*\); export again"),
         ("air", "holds air, which nothing here can run"),
-        ("onnx", "holds onnx, which nothing here can run"),
+        ("onnx", r"tiny\.mindir: ONNX Runtime cannot load it \(.*\); export again"),
     ):
         manifest.write_text(json.dumps(good | {"artefact": good["artefact"] | {"format": form}}))
         with pytest.raises(UserError, match=message):

@@ -72,7 +72,7 @@ def writer(
 def _outputs(
     network: nn.Cell, outputs: Mapping[str, str], shape: tuple[int, int], packed: bool
 ) -> tuple[GraphOutput, ...]:
-    """Shapes and dtypes as the network gives them, with packed inputs, for which the verification compiles it anyway."""
+    """Shapes and dtypes as the network gives them, with packed inputs: verification compiles it for these anyway."""
     network.set_train(False)
     values = network(*[Tensor(np.zeros(shape, np.int32))] * len(PACKED_INPUTS))
     values = values if isinstance(values, tuple) else (values,)

@@ -1,0 +1,203 @@
+"""From one checkpoint to every runtime: 8 bits within a budget, and the table that compares them all."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from data_tools.convert import SquadConversion, convert_squad
+from data_tools.feature_store import load_features
+from data_tools.features.span import SpanOptions
+from models.bert import evaluate, export, quantize
+from models.common.errors import UserError
+from models.common.export.manifest import read_manifest
+from models.common.files import read_json
+from models.common.finetune.agreement import agreement
+from models.common.runtime.exported import runtime_of
+from tests.tiny import write_squad, write_weights
+
+LENGTH = 64
+LENGTHS = {"max_seq_length": LENGTH, "doc_stride": 16}
+
+
+def flags(settings: dict[str, object]) -> list[str]:
+    return [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory, minilm_dir) -> Path:
+    return write_weights(tmp_path_factory.mktemp("weights") / "tiny", minilm_dir / "vocab.txt", groups=("heads.span",))
+
+
+@pytest.fixture(scope="module")
+def table(weights, tmp_path_factory) -> Path:
+    """The folder of a table of MindSpore, ONNX Runtime and OpenVINO, scored on the network's own answers."""
+    folder = tmp_path_factory.mktemp("table")
+    data = write_squad(folder / "tiny.json")
+    command = flags({
+        "model": weights, "output_dir": folder, "eval_json_path": data, **LENGTHS,
+        "runtime": "mindspore,onnxruntime,openvino", "precision": "fp32",
+    })  # fmt: skip
+    evaluate.main(command)
+    answers = read_json(folder / "mindspore-fp32/predictions.json")
+    dataset = read_json(data)
+    for paragraph in dataset["data"][0]["paragraphs"]:
+        for item in paragraph["qas"]:
+            text = answers[item["id"]]
+            item["answers"] = [{"text": text, "answer_start": paragraph["context"].index(text)}]
+    (folder / "own.json").write_text(json.dumps(dataset))
+    return folder
+
+
+def test_all_runtimes_agree_and_the_table_says_what_was_measured(table):
+    rows = read_json(table / "table.json")["rows"]
+    assert [(row["runtime"], row["precision"]) for row in rows] == [
+        ("mindspore", "float32"), ("onnxruntime", "float32"), ("openvino", "float32"),
+    ]  # fmt: skip
+    for row in rows:
+        assert row["agreement"] == 1.0 and row["score"] == rows[0]["score"] and row["metric"] == "f1"
+        assert set(row["latency_ms"]) == {"p50", "p90", "p99"}
+        assert 0 < row["seconds"] <= row["end_to_end_seconds"] and row["peak_memory_mib"] > 50
+        export_folder = table / "exports" / f"{row['runtime']}-fp32"
+        artefact = export_folder / read_manifest(export_folder).artefact.file
+        assert row["bytes"] == artefact.stat().st_size
+        # The score that every command writes for the same predictions.
+        assert read_json(table / f"{row['runtime']}-fp32" / "eval.json")["f1"] == row["score"]
+    lines = (table / "table.md").read_text().splitlines()
+    assert len(lines) == 2 + len(rows) and all(line.count("|") == lines[0].count("|") for line in lines)
+
+
+def test_exports_are_kept_and_those_of_another_model_are_refused(table, weights, tmp_path, minilm_dir):
+    before = (table / "exports/onnxruntime-fp32/manifest.json").stat().st_mtime_ns
+    settings = {"model": weights, "output_dir": table, "eval_json_path": table / "tiny.json", **LENGTHS}
+    evaluate.main(flags({**settings, "runtime": "onnxruntime", "mode": "service", "rate": 500}))
+    [row] = read_json(table / "table.json")["rows"]
+    assert row["batches"] >= 1 and row["rate"] == 500
+    assert (table / "exports/onnxruntime-fp32/manifest.json").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="was made with other doc_stride; choose another --output_dir"):
+        evaluate.main(flags({**settings, "runtime": "onnxruntime", "doc_stride": 8}))
+    other = write_weights(tmp_path / "w", minilm_dir / "vocab.txt", groups=("heads.span", "pooler"))
+    with pytest.raises(UserError, match="was made with other weights"):
+        evaluate.main(flags({**settings, "runtime": "onnxruntime", "model": other}))
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precision", "mode", "says"),
+    [
+        ("mindspore,tensorrt", "fp32", "batch", "--runtime mindspore,tensorrt: give some of"),
+        ("onnxruntime", "fp32,fp8", "batch", "--precision fp32,fp8: give some of"),
+        ("onnxruntime,onnxruntime", "fp32", "batch", "each once"),
+        ("mindspore,onnxruntime", "int8", "batch", "--runtime mindspore has no precision int8"),
+        ("mslite", "fp32", "service", "answers folders, not a service"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(weights, tmp_path, runtime, precision, mode, says):
+    with pytest.raises(UserError, match=says):
+        evaluate.main(flags({"model": weights, "output_dir": tmp_path, "eval_json_path": tmp_path / "x.json",
+                             "runtime": runtime, "precision": precision, "mode": mode}))  # fmt: skip
+
+
+def products(path: Path) -> tuple[int, int]:
+    """Products of 8-bit and of float32 matrices in a graph, of weights alone."""
+    graph = onnx.load(str(path)).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    kinds = [node.op_type for node in graph.node]
+    eight = sum(kind in ("MatMulInteger", "QLinearMatMul", "DynamicQuantizeMatMul") for kind in kinds)
+    return eight, sum(node.op_type == "MatMul" and node.input[1] in weights for node in graph.node)
+
+
+@pytest.mark.parametrize("method", ["dynamic", "static"])
+def test_eight_bits_within_the_budget(table, tmp_path, minilm_dir, method):
+    source = table / "exports/onnxruntime-fp32"
+    more = {}
+    if method == "static":
+        options = SpanOptions(max_seq_length=LENGTH, doc_stride=16)
+        convert_squad(SquadConversion(
+            table / "tiny.json", minilm_dir / "vocab.txt", tmp_path / "features", False, span=options,
+            dataset_format="numpy",
+        ))  # fmt: skip
+        more = {"calibration_data": tmp_path / "features", "calibration_samples": 5}
+    quantize.main(flags({"model": source, "output_dir": tmp_path / "q", "eval_json_path": table / "own.json",
+                         "method": method, "max_drop": 100, **more}))  # fmt: skip
+    manifest = read_manifest(tmp_path / "q")
+    said = manifest.quantization
+    assert manifest.precision == "int8" and said.method == method and said.metric_before == 100.0
+    assert said.reduce_range and said.cpu_flags and said.calibration_samples == (5 if method == "static" else 0)
+    assert said.bytes_after == (tmp_path / "q/model.onnx").stat().st_size < said.bytes_before
+    eight, floats = products(tmp_path / "q/model.onnx")
+    assert (eight, floats) == (6, 1) and said.in_float == ("heads.span.weight.transposed",)
+    features = load_features(table / "onnxruntime-fp32/input/features")
+    wanted, found = (runtime_of(folder).predict(features) for folder in (source, tmp_path / "q"))
+    for name, arrays in wanted.items():
+        one, other = np.concatenate(arrays), np.concatenate(found[name])
+        assert 0 < np.abs(one - other).max() < 0.2 * np.abs(one).max() + 0.02
+
+
+def test_nothing_is_written_that_costs_more_than_the_budget(table, tmp_path, capsys, monkeypatch):
+    """With the head's weights turned around every rung costs something."""
+    from models.common.finetune import quantizing
+
+    real = quantizing.quantize
+
+    def wrong(source, target, how, calibration=()):
+        real(source, target, how, calibration)
+        model = onnx.load(str(target))
+        for tensor in model.graph.initializer:
+            if tensor.name == "heads.span.weight.transposed":
+                values = -onnx.numpy_helper.to_array(tensor)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+        onnx.save(model, str(target))
+
+    monkeypatch.setattr(quantizing, "quantize", wrong)
+    source = table / "exports/onnxruntime-fp32"
+    with pytest.raises(UserError, match=r"no setting keeps f1 within 0\.5 of 100\.00; nothing was written"):
+        quantize.main(flags({"model": source, "output_dir": tmp_path / "q", "eval_json_path": table / "own.json"}))
+    assert [path.name for path in (tmp_path / "q").iterdir()] == []
+    tried = [line for line in capsys.readouterr().out.splitlines() if line.startswith("int8 dynamic")]
+    kept = [int(line.partition(", ")[2].split()[0]) if ", " in line else 0 for line in tried]
+    assert kept == [0, round(6 / 8), round(6 / 4), 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"method": "static"}, "--calibration_data belongs to --method static"),
+        ({"calibration_data": "x"}, "--calibration_data belongs to --method static"),
+        ({"max_drop": -1}, "--max_drop not negative"),
+        ({"calibration_samples": 0}, "--calibration_samples must be positive"),
+        ({"eval_json_path": None}, "a span model takes --eval_json_path"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(table, tmp_path, change, says):
+    settings = {"model": table / "exports/onnxruntime-fp32", "output_dir": tmp_path / "q",
+                "eval_json_path": table / "own.json", **change}  # fmt: skip
+    with pytest.raises(UserError, match=says):
+        quantize.main(flags({name: value for name, value in settings.items() if value is not None}))
+
+
+def test_only_float32_onnx_is_quantized(table, weights, tmp_path):
+    with pytest.raises(UserError, match=r"holds mindir in float32; give an ONNX export in float32"):
+        quantize.main(flags({"model": table / "exports/mindspore-fp32", "output_dir": tmp_path / "q",
+                             "eval_json_path": table / "own.json"}))  # fmt: skip
+    export.main(flags({"export_ckpt_file": weights, "export_file_name": tmp_path / "other/m", "file_format": "ONNX",
+                       "verify": "false", **LENGTHS}))  # fmt: skip
+    with pytest.raises(UserError, match="and a folder holds one; choose another folder"):
+        quantize.main(flags({"model": table / "exports/onnxruntime-fp32", "output_dir": tmp_path / "other",
+                             "eval_json_path": table / "own.json"}))  # fmt: skip
+
+
+def test_agreement_of_other_kinds_of_answers(tmp_path):
+    for name, labels, numbers in (("a", "xyz", [1.0, 2.0]), ("b", "xyy", [1.0005, 2.5])):
+        for kind, entries in (
+            ("labels", [{"index": at, "label": label} for at, label in enumerate(labels)]),
+            ("numbers", [{"index": at, "value": value} for at, value in enumerate(numbers)]),
+        ):
+            folder = tmp_path / kind / name
+            folder.mkdir(parents=True)
+            (folder / "predictions.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    assert agreement(tmp_path / "labels/a", tmp_path / "labels/b") == pytest.approx(2 / 3)
+    assert agreement(tmp_path / "numbers/a", tmp_path / "numbers/b") == 0.5
+    with pytest.raises(UserError, match="answers to different questions"):
+        agreement(tmp_path / "labels/a", tmp_path / "numbers/a")
