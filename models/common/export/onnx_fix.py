@@ -1,0 +1,110 @@
+"""Passes over an ONNX file from anywhere, proved equal before it is written: the flow of `fix_onnx` commands.
+
+The graph before and after answers the same random batches in ONNX Runtime, of several sizes where the graph takes any,
+with padding where an input says what that is; at real positions the answers must be the same.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+
+from models.common.errors import UserError
+from models.common.export.onnx_passes.apply import apply, prepare
+from models.common.export.onnx_passes.padding import padding_input
+from models.common.export.onnx_passes.recognise import attentions, constant
+from models.common.files import atomic_write, require_file
+
+# Largest difference allowed for outputs of size 1; it grows with the largest output. Fused and moved sums round
+# otherwise by 1e-6; a pass that is wrong is off by 1e-2 and more.
+TOLERANCE = 1e-5
+SIZES = ((2, 12), (1, 7), (3, 16))  # batches [B, T] for a graph that takes any
+
+
+def fix(source: Path, target: Path, passes: Sequence[str], hidden_size: int | None = None) -> dict[str, int]:
+    """Write `source` changed by `passes` as `target`; how many places each found.
+
+    hidden_size: what the graph must have, where it is said. Raises `UserError` for a file that is no such graph, a pass
+    that finds nothing, and answers that differ; nothing is then written.
+    """
+    data = require_file(source, "ONNX graph").read_bytes()
+    model = load(source, data)
+    if hidden_size is not None:
+        widths = {attention.query.dense.weight.shape[0] for attention in attentions(model.graph)}
+        if widths != {hidden_size}:
+            raise UserError(f"{source}: hidden size {sorted(widths) or 'unknown'}, not {hidden_size}; see --model_size")
+    counts = apply(model, passes)
+    changed = ir.to_proto(model).SerializeToString()
+    compare(source, data, changed)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(target) as temporary:
+        temporary.write_bytes(changed)
+    return counts
+
+
+def load(source: Path, data: bytes) -> ir.Model:
+    """A checked graph in a state that passes can read."""
+    try:
+        proto = onnx.load_from_string(data)
+        onnx.checker.check_model(proto)
+        model = ir.from_proto(proto)
+        prepare(model)
+    except UserError:
+        raise
+    except Exception as error:  # of many kinds, from C++ and protobuf
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{source}: is no ONNX graph that can be read ({reason}); export it again") from None
+    return model
+
+
+def compare(source: Path, before: bytes, after: bytes) -> None:
+    """Raise a `UserError` unless both graphs answer alike."""
+    model = load(source, before)
+    padding = padding_input(model)
+    sessions = [onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]) for data in (before, after)]
+    for feed in random_feeds(model, padding):
+        real = feed[padding.name] > 0 if padding is not None else None
+        for name, one, other in zip(
+            [output.name for output in sessions[0].get_outputs()], *(session.run(None, feed) for session in sessions),
+            strict=True,
+        ):  # fmt: skip
+            if real is not None and one.shape[:2] == real.shape == other.shape[:2]:
+                one, other = one[real], other[real]
+            same = one.shape == other.shape
+            worst = np.abs(one.astype(np.float64) - other).max(initial=0.0) if same else np.inf
+            # `not <=`: a NaN differs too.
+            if not worst <= TOLERANCE * max(1.0, np.abs(one).max(initial=0.0)):
+                raise UserError(
+                    f"{source}: the changed graph gives another {name} (off by {worst:.3g}); nothing written"
+                )
+
+
+def random_feeds(model: ir.Model, padding: ir.Value | None) -> Iterator[Mapping[str, np.ndarray]]:
+    """Inputs of the graph: ids that its tables have, and padding."""
+    rng = np.random.default_rng(0)
+    for sizes in SIZES:
+        shapes = {
+            value.name: tuple(
+                size if isinstance(size, int) else own for size, own in zip(value.shape, sizes, strict=True)
+            )
+            for value in model.graph.inputs
+        }
+        feed = {
+            value.name: rng.integers(0, _rows(value), shapes[value.name]).astype(value.dtype.numpy())
+            for value in model.graph.inputs
+        }
+        if padding is not None:
+            rows, length = shapes[padding.name]
+            lengths = rng.integers(1, length + 1, (rows, 1))
+            lengths[0] = length
+            feed[padding.name] = (np.arange(length) < lengths).astype(padding.dtype.numpy())
+        yield feed
+
+
+def _rows(value: ir.Value) -> int:
+    """How many different ids an input may hold: the rows of the table that it points into, else 2."""
+    tables = [constant(node.inputs[0]) for node in value.consumers() if node.op_type == "Gather"]
+    return min((table.shape[0] for table in tables if table is not None), default=2)

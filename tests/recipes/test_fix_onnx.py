@@ -1,0 +1,96 @@
+"""fix_onnx and fix_onnx2unpad: graphs from elsewhere in, proved graphs out, and never half a file."""
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from models.bert import fix_onnx, fix_onnx2unpad
+from models.common.errors import UserError
+from models.common.export import onnx_fix
+from tests.parity.test_onnx_graph import CONFIG
+from tests.parity.test_onnx_passes import EXPORTERS, answers, batch, exported  # noqa: F401
+from tests.tolerances import TOLERANCES
+
+LAYERS = CONFIG.num_hidden_layers
+
+
+@pytest.fixture
+def graph(exported, tmp_path):  # noqa: F811
+    path = tmp_path / "in.onnx"
+    path.write_bytes(exported["script"])
+    return path
+
+
+@pytest.mark.parametrize("name", [*EXPORTERS, "ours", "ours static"])
+def test_both_commands_write_graphs_of_the_same_answers(exported, tmp_path, capsys, name):  # noqa: F811
+    source, target = tmp_path / "in.onnx", tmp_path / "deep/out.onnx"
+    source.write_bytes(exported[name])
+    arrays = batch(3, 10)
+    real = arrays["attention_mask"] > 0
+    for command, says in (
+        (fix_onnx, f"flatten_tokens {LAYERS}, expand_mask {LAYERS}; same answers"),
+        (fix_onnx2unpad, f"no padding through {LAYERS} layers; same answers"),
+    ):
+        command.main(["--input_file", str(source), "--output_file", str(target)])
+        assert says in capsys.readouterr().out
+        rtol, atol, _ = TOLERANCES["onnx passes"]
+        for one, other in zip(answers(exported[name], arrays), answers(target.read_bytes(), arrays), strict=True):
+            np.testing.assert_allclose(other[real], one[real], rtol, atol)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "no such ONNX graph|No such file|not found|does not exist|is no"),
+        (b"", "is no ONNX graph"),
+        (b"nonsense", "is no ONNX graph"),
+        ("half", "is no ONNX graph"),
+    ],
+)
+def test_what_is_no_graph_is_named(graph, tmp_path, content, says):
+    if content is None:
+        graph.unlink()
+    else:
+        graph.write_bytes(graph.read_bytes()[: graph.stat().st_size // 2] if content == "half" else content)
+    with pytest.raises(UserError, match=says):
+        fix_onnx.main(["--input_file", str(graph), "--output_file", str(tmp_path / "out.onnx")])
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_another_size_and_unknown_passes_are_refused(graph, tmp_path):
+    command = ["--input_file", str(graph), "--output_file", str(tmp_path / "out.onnx")]
+    with pytest.raises(UserError, match=rf"hidden size \[{CONFIG.hidden_size}\], not 768"):
+        fix_onnx.main([*command, "--model_size", "base"])
+    with pytest.raises(UserError, match="--passes sideways is unknown; one of flatten_tokens"):
+        fix_onnx.main([*command, "--passes", "flatten_tokens,sideways"])
+    with pytest.raises(UserError, match="multiply_scores: found nothing to change"):
+        fix_onnx.main([*command, "--passes", "multiply_scores"])
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_pass_that_changes_the_answers_is_caught(graph, tmp_path, monkeypatch):
+    real = onnx_fix.apply
+
+    def wrong(model: ir.Model, passes):
+        counts = real(model, passes)
+        norm = next(node for node in model.graph if node.op_type == "LayerNormalization")
+        norm.attributes["epsilon"] = ir.AttrFloat32("epsilon", 0.1)
+        return counts
+
+    monkeypatch.setattr(onnx_fix, "apply", wrong)
+    with pytest.raises(UserError, match=r"the changed graph gives another start_logits \(off by .*\); nothing written"):
+        fix_onnx.main(["--input_file", str(graph), "--output_file", str(tmp_path / "out.onnx")])
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_packed_rows_have_no_padding_to_drop(tmp_path, exported):  # noqa: F811
+    (tmp_path / "in.onnx").write_bytes(exported["ours packed"])
+    with pytest.raises(UserError, match="no input says which tokens are padding"):
+        fix_onnx2unpad.main(["--input_file", str(tmp_path / "in.onnx"), "--output_file", str(tmp_path / "out.onnx")])
+
+
+def test_the_checker_of_onnx_accepts_what_is_written(graph, tmp_path):
+    target = tmp_path / "out.onnx"
+    fix_onnx.main(["--input_file", str(graph), "--output_file", str(target), "--passes", "fuse_attention,unpad"])
+    onnx.checker.check_model(onnx.load(str(target)))
