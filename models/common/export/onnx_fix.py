@@ -77,21 +77,14 @@ def compare(source: Path, before: bytes, after: bytes) -> None:
             worst = np.abs(one.astype(np.float64) - other).max(initial=0.0) if same else np.inf
             # `not <=`: a NaN differs too.
             if not worst <= TOLERANCE * max(1.0, np.abs(one).max(initial=0.0)):
-                raise UserError(
-                    f"{source}: the changed graph gives another {name} (off by {worst:.3g}); nothing written"
-                )
+                raise UserError(f"{source}: changed, it gives another {name} (off by {worst:.3g}); nothing written")
 
 
 def random_feeds(model: ir.Model, padding: ir.Value | None) -> Iterator[Mapping[str, np.ndarray]]:
     """Inputs of the graph: ids that its tables have, and padding."""
     rng = np.random.default_rng(0)
     for sizes in SIZES:
-        shapes = {
-            value.name: tuple(
-                size if isinstance(size, int) else own for size, own in zip(value.shape, sizes, strict=True)
-            )
-            for value in model.graph.inputs
-        }
+        shapes = {value.name: _sized(value, sizes) for value in model.graph.inputs}
         feed = {
             value.name: rng.integers(0, _rows(value), shapes[value.name]).astype(value.dtype.numpy())
             for value in model.graph.inputs
@@ -102,6 +95,11 @@ def random_feeds(model: ir.Model, padding: ir.Value | None) -> Iterator[Mapping[
             lengths[0] = length
             feed[padding.name] = (np.arange(length) < lengths).astype(padding.dtype.numpy())
         yield feed
+
+
+def _sized(value: ir.Value, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an input, with `sizes` for what a batch chooses."""
+    return tuple(size if isinstance(size, int) else own for size, own in zip(value.shape, sizes, strict=True))
 
 
 def _rows(value: ir.Value) -> int:
