@@ -27,13 +27,11 @@ HEADS = {
     "span": ("span", ("heads.span",)),
     "classes": ("classification", ("pooler", "heads.classifier")),
     "tags": ("tagging", ("heads.tagger",)),
-    "crf": ("tagging", ("heads.tagger", "heads.crf")),
-    "lstm": ("tagging", ("heads.tagger", "heads.lstm")),
     "lstm-crf": ("tagging", ("heads.tagger", "heads.lstm", "heads.crf")),
 }
 # Rows of samples by their lengths; batches of a dynamic graph differ in both axes, down to one row of one token.
-PACKED = {10: ((4, 1, 5), (10,), (2, 3)), 17: ((6, 6, 5), (9,)), 1: ((1,),)}
-PADDED = {10: ((4,), (10,), (1,)), 17: ((17,), (3,)), 1: ((1,),)}
+PACKED = {17: ((6, 10, 1), (17,), (2, 3)), 1: ((1,),)}
+PADDED = {17: ((17,), (3,), (1,)), 1: ((1,),)}
 
 
 def weights(config: EncoderConfig, groups: tuple[str, ...]) -> dict[str, np.ndarray]:
