@@ -4,9 +4,9 @@ Writes EXPORT_FILE_NAME.mindir (.air, .onnx), and beside it manifest.json (how t
 measured) and vocab.txt; give each export a folder of its own. Formats: MINDIR, which this MindSpore loads; MINDIR_LITE,
 the same graph lowered for MindSpore Lite 2.0; shapes are static. ONNX is built from the weights, of free shapes unless
 `--dynamic false`. Before the command says success, the file has been run on real samples, padded and of full length,
-and compared with the network: MINDIR in MindSpore, MINDIR_LITE in MindSpore Lite through the program of ascend310_infer,
-which is built for that, ONNX in ONNX Runtime. AIR, for the ATC compiler, is written by MindSpore on an Ascend device
-alone, and nothing can load it back.
+and compared with the network: MINDIR in MindSpore, MINDIR_LITE in MindSpore Lite (through the program of
+ascend310_infer, which is built for that), ONNX in ONNX Runtime. AIR, for the ATC compiler, is written by MindSpore on
+an Ascend device alone, and nothing can load it back.
 """
 
 from collections.abc import Callable, Mapping
