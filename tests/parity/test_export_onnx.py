@@ -18,6 +18,7 @@ from models.common.runtime import onnx_batches
 from models.common.runtime.exported import runtime_of
 from tests.cpp.deployment import editing
 from tests.tiny import write_weights
+from tests.tolerances import TOLERANCES
 
 LENGTH = 64
 
@@ -91,9 +92,23 @@ def test_a_runtime_that_cannot_run_it_is_refused(exported):
         runtime_of(exported, "mslite")
 
 
-@pytest.mark.parametrize("flag", ["dynamic", "onnx_target"])
+@pytest.mark.parametrize("target", ["any", "onnxruntime"])
+def test_half_precision_is_close_and_half_the_size(weights, exported, tmp_path, samples, target):
+    main(arguments(weights, tmp_path / "m", packed="false", onnx_target=target, onnx_precision="float16"))
+    manifest = read_manifest(tmp_path)
+    assert manifest.precision == "float16" and {tensor.dtype for tensor in manifest.outputs} == {"float32"}
+    assert 0 < max(manifest.parity.max_abs_difference.values()) <= manifest.parity.tolerance
+    assert (tmp_path / "m.onnx").stat().st_size < 0.6 * (exported / "m.onnx").stat().st_size
+    wanted, found = (runtime_of(folder).predict(samples) for folder in (exported, tmp_path))
+    _, atol, _ = TOLERANCES["float16"]
+    for name, arrays in wanted.items():
+        for one, other in zip(arrays, found[name], strict=True):
+            np.testing.assert_allclose(other, one, 0, atol)
+
+
+@pytest.mark.parametrize("flag", ["dynamic", "onnx_target", "onnx_precision"])
 def test_flags_of_onnx_are_refused_elsewhere(weights, tmp_path, flag):
-    value = {"dynamic": "true", "onnx_target": TARGETS[0]}[flag]
+    value = {"dynamic": "true", "onnx_target": TARGETS[0], "onnx_precision": "float32"}[flag]
     with pytest.raises(UserError, match=f"--{flag} is of ONNX alone"):
         main(arguments(weights, tmp_path / "m", file_format="MINDIR", **{flag: value}))
 

@@ -38,7 +38,7 @@ class Export:
 
     write: writes the artefact of `format` to a path. reference: the network itself. labels: names of the classes in id
     order. task: the manifest's task block. row_length: tokens of a row; max_samples: most samples a row, None for a
-    graph over padded rows of one sample. precision is float32, as the weights of the network are.
+    graph over padded rows of one sample. precision: what the artefact computes in, float32 or float16.
     """
 
     write: Callable[[Path], Written]
@@ -53,6 +53,7 @@ class Export:
     vocab: Path
     lower_case: bool
     weights_file: Path
+    precision: str = "float32"
 
 
 def export(what: Export, target: Path, batches: Mapping[str, Samples] | None) -> Manifest:
@@ -68,7 +69,8 @@ def export(what: Export, target: Path, batches: Mapping[str, Samples] | None) ->
         staging = Path(name)
         manifest = _make(what, staging / target.name)
         if batches is not None:
-            parity = verify(runtime_of(staging).predict, what.reference.predict, batches, what.reference.name)
+            run, reference = runtime_of(staging).predict, what.reference
+            parity = verify(run, reference.predict, batches, reference.name, what.precision)
             manifest = replace(manifest, parity=parity)
             contract.write_manifest(manifest, staging)
         publish(staging, target)
@@ -110,7 +112,7 @@ def _make(what: Export, artefact: Path) -> Manifest:
         model=contract.Model(what.model, what.config.to_dict()),
         task=what.task,
         artefact=contract.Artefact(artefact.name, what.format, written.version, sha256_of(artefact), written.producer),
-        precision="float32",
+        precision=what.precision,
         packing=contract.Packing(what.row_length, what.max_samples) if what.max_samples else None,
         sample_inputs=tuple(
             contract.SampleInput(name, f"{index:02}_data", dtype, (what.row_length,), (0, highest.get(name, 1)))

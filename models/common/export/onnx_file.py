@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import onnxscript
+from onnxruntime.transformers import float16
 
 from models.common.encoder_config import EncoderConfig
 from models.common.export.manifest import DYNAMIC, GraphInput, GraphOutput
@@ -24,6 +25,7 @@ def writer(
     outputs: Mapping[str, str],
     layout: Layout,
     target: str,
+    precision: str,
 ) -> Callable[[Path], Written]:
     """What writes the graph of a model for one of `TARGETS`. Arguments as of `build`; outputs: name -> per token or
     sample."""
@@ -33,8 +35,12 @@ def writer(
         passes = passes_for(target, config)
         if passes:
             apply(model, passes)
+        proto = ir.to_proto(model)
+        if precision == "float16":
+            # Inputs and outputs stay as they are, so whoever feeds the graph need not know.
+            proto = float16.convert_float_to_float16(proto, keep_io_types=True)
         with atomic_write(path) as temporary:
-            temporary.write_bytes(ir.to_proto(model).SerializeToString())
+            temporary.write_bytes(proto.SerializeToString())
         return Written(
             OPSET,
             f"onnxscript {onnxscript.__version__}",

@@ -32,8 +32,8 @@ RUNTIMES = {
     "onnxruntime": {"file_format": "ONNX", "onnx_target": "onnxruntime", "packed": "false"},
     "openvino": {"file_format": "ONNX", "onnx_target": "any", "packed": "false"},
 }
-PRECISIONS = ("fp32", "int8")
-POSSIBLE = {"mindspore": ("fp32",), "mslite": ("fp32",), "onnxruntime": ("fp32", "int8"), "openvino": ("fp32",)}
+PRECISIONS = ("fp32", "fp16", "int8")
+POSSIBLE = {"mindspore": ("fp32",), "mslite": ("fp32",), "onnxruntime": ("fp32", "fp16", "int8"), "openvino": ("fp32",)}
 COLUMNS = (
     "runtime",
     "precision",
@@ -122,7 +122,14 @@ def exported(package: str, cell: Cell, args: argparse.Namespace, settings: Mappi
         source = exported(package, Cell(cell.runtime, "fp32"), args, settings)
         run(f"{package}.quantize", "--model", source, "--output_dir", folder, *_data(args), "--max_drop", args.max_drop)
         return folder
-    flags = {**settings, **RUNTIMES[cell.runtime], "export_ckpt_file": args.model, "export_file_name": folder / "model"}
+    half = {"onnx_precision": "float16"} if cell.precision == "fp16" else {}
+    flags = {
+        **settings,
+        **RUNTIMES[cell.runtime],
+        **half,
+        "export_ckpt_file": args.model,
+        "export_file_name": folder / "model",
+    }
     run(f"{package}.export", *(text for name, value in flags.items() for text in (f"--{name}", value)))
     return folder
 

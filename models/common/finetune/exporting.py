@@ -49,6 +49,9 @@ class ExportConfig(ModelConfig):
     onnx_target: str | None = option(
         None, "ONNX: plain operators (any, the default), or a graph changed for where it will run", choices=TARGETS
     )
+    onnx_precision: str | None = option(
+        None, "ONNX: what the graph computes in; float16 is for devices that have it", choices=("float32", "float16")
+    )
     packed: bool = option(
         True, "several samples a row, so that padding is not computed; false: one padded sample a row"
     )
@@ -95,7 +98,7 @@ def check(config: ExportConfig) -> None:
         )
     if config.file_format != "ONNX":
         problems += [f"--{name} is of ONNX alone; leave it out, or give --file_format ONNX"
-                     for name in ("dynamic", "onnx_target") if getattr(config, name) is not None]  # fmt: skip
+                     for name in ("dynamic", "onnx_target", "onnx_precision") if getattr(config, name) is not None]  # fmt: skip
     if f".{target_of(config).name.lstrip('.')}" in SUFFIXES.values():
         problems.append(f"--export_file_name {config.export_file_name}: names no file; give one, such as "
                         f"{Path(config.export_file_name) / 'model'}")  # fmt: skip
@@ -124,6 +127,7 @@ def run(config: ExportConfig, model: FineTuned, networks: Networks) -> None:
         config=deployment.checkpoint.config, task=deployment.task, labels=deployment.labels,
         format=config.file_format.lower(), row_length=model.row_length, max_samples=samples,
         vocab=tokenizer.vocab_file, lower_case=tokenizer.lower_case, weights_file=deployment.checkpoint.file,
+        precision=config.onnx_precision or "float32",
     )  # fmt: skip
     manifest = export(what, target, batches)
     size = target.stat().st_size / 1e6
@@ -152,7 +156,7 @@ def writer_of(config: ExportConfig, model: FineTuned, network: "nn.Cell") -> Cal
         checkpoint = deployment.checkpoint
         return onnx_file.writer(
             deployment.name, checkpoint.config, checkpoint.tensors, deployment.outputs, layout,
-            config.onnx_target or TARGETS[0],
+            config.onnx_target or TARGETS[0], config.onnx_precision or "float32",
         )  # fmt: skip
     from models.common.export import mindir
 
