@@ -97,8 +97,8 @@ def check(config: ExportConfig) -> None:
             "sample; leave one out"
         )
     if config.file_format != "ONNX":
-        problems += [f"--{name} is of ONNX alone; leave it out, or give --file_format ONNX"
-                     for name in ("dynamic", "onnx_target", "onnx_precision") if getattr(config, name) is not None]  # fmt: skip
+        given = [name for name in ("dynamic", "onnx_target", "onnx_precision") if getattr(config, name) is not None]
+        problems += [f"--{name} is of ONNX alone; leave it out, or give --file_format ONNX" for name in given]
     if f".{target_of(config).name.lstrip('.')}" in SUFFIXES.values():
         problems.append(f"--export_file_name {config.export_file_name}: names no file; give one, such as "
                         f"{Path(config.export_file_name) / 'model'}")  # fmt: skip
