@@ -56,7 +56,8 @@ const char *const kEnd = R"(
   "source_weights": {"file": "model.safetensors",
                      "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
   "parity": {"reference": "mindspore 2.10.0 CPU", "tolerance": 1e-4, "batches": ["padded"],
-             "max_abs_difference": {"start_logits": 3e-6, "class_logits": 0}}
+             "max_abs_difference": {"start_logits": 3e-6, "class_logits": 0}},
+  "quantization": null
 })";
 
 }  // namespace
