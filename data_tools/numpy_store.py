@@ -12,6 +12,7 @@ from data_tools.columns import COLUMNS, FLOAT32, INT32, SCALAR_NAMES, TOKEN_NAME
 from data_tools.feature_store import FeatureSet
 from models.common.errors import UserError
 from models.common.files import read_text
+from models.common.npy_file import open_npy
 
 HEADER_BYTES = 128
 PIECE_SAMPLES = 4096
@@ -124,10 +125,7 @@ def _read(mapped: np.memmap, begin: int, end: int) -> np.ndarray:
 
 
 def _open(path: Path, dtypes: tuple[np.dtype, ...]) -> np.ndarray:
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # numpy reads the header with Python's own parser, which may raise anything
-        raise UserError(f"{path}: not a readable .npy file ({error}); convert the data again") from None
+    array = open_npy(path, "convert the data again")
     if array.ndim != 1 or array.dtype not in dtypes:
         raise UserError(f"{path}: holds {array.dtype} {list(array.shape)}; convert the data again")
     return array

@@ -15,6 +15,7 @@ COMMON_BASE = {
     "models.common.errors",
     "models.common.files",
     "models.common.cli",
+    "models.common.npy_file",
     "models.common.progress",
     "models.common.tagging",
 }

@@ -7,7 +7,6 @@ Shapes: N samples, T tokens of a padded sample. All values are little-endian.
 """
 
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +16,7 @@ import numpy as np
 from models.common.errors import UserError
 from models.common.export.manifest import PER_TOKEN, GraphOutput, Manifest, check_samples
 from models.common.progress import Progress
+from models.common.runtime.folders import replaced_folders
 
 LABELS = "labels.txt"  # what the program writes for people
 CHUNK_SAMPLES = 512  # bounds the memory of the padded arrays
@@ -40,30 +40,26 @@ def task_setting(manifest: Manifest, name: str) -> int:
 def write_samples(manifest: Manifest, samples: PaddedSamples, folder: Path | str) -> None:
     """Write every sample input of the manifest for all samples into its folder below `folder`.
 
-    What a former run wrote there is removed first: a run that is interrupted leaves folders missing, never mixed.
-    Raises `UserError` when the samples do not match the manifest or a folder holds other files.
+    When all are written they replace a former run's. Raises `UserError` when the samples do not match the manifest or a
+    folder holds other files.
     """
     folder, task = Path(folder), manifest.task["name"]
-    targets = {sample.name: folder / sample.folder for sample in manifest.sample_inputs}
-    for target in targets.values():
-        _remove_old(target, rf"{re.escape(task)}_bs1_\d+\.bin")
-    staging = {name: target.with_name(f".{target.name}.partial") for name, target in targets.items()}
-    for path in staging.values():
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(parents=True)
-    length = manifest.sample_inputs[0].shape[0]
-    with Progress("write samples", len(samples), "samples") as progress:
+    inputs = manifest.sample_inputs
+    names, length = [sample.name for sample in inputs], inputs[0].shape[0]
+    files = rf"{re.escape(task)}_bs1_\d+\.bin"
+    with (
+        replaced_folders([folder / sample.folder for sample in inputs], files, "--result_path") as staging,
+        Progress("write samples", len(samples), "samples") as progress,
+    ):
         for first in range(0, len(samples), CHUNK_SAMPLES):
             indices = np.arange(first, min(first + CHUNK_SAMPLES, len(samples)))
             padded = samples.padded(indices, length)
-            arrays = {name: padded[name] for name in targets if name in padded}
+            arrays = {name: padded[name] for name in names if name in padded}
             check_samples(manifest, arrays)
-            for name, array in arrays.items():
-                for index, row in zip(indices, np.ascontiguousarray(array, "<i4"), strict=True):
-                    (staging[name] / f"{task}_bs1_{index}.bin").write_bytes(row)
+            for target, name in zip(staging, names, strict=True):
+                for index, row in zip(indices, np.ascontiguousarray(arrays[name], "<i4"), strict=True):
+                    (target / f"{task}_bs1_{index}.bin").write_bytes(row)
             progress.update(len(indices))
-    for name, target in targets.items():
-        staging[name].rename(target)
 
 
 def read_results(manifest: Manifest, folder: Path | str, count: int) -> dict[str, np.ndarray]:
@@ -100,12 +96,3 @@ def _read(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     if values.nbytes != path.stat().st_size or values.size != int(np.prod(shape)):
         raise UserError(f"{path}: has {path.stat().st_size} bytes, {dtype} {list(shape)} expected; run inference again")
     return values.reshape(shape)
-
-
-def _remove_old(folder: Path, pattern: str) -> None:
-    if not folder.exists():
-        return
-    foreign = [path for path in folder.iterdir() if not re.fullmatch(pattern, path.name)] if folder.is_dir() else []
-    if foreign or not folder.is_dir():
-        raise UserError(f"{(foreign or [folder])[0]}: is no file of preprocess; choose another --result_path")
-    shutil.rmtree(folder)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from models.common.errors import UserError
-from models.common.export.manifest import ATTENTION_MASK, DYNAMIC, Manifest
-from models.common.packing import PER_SAMPLE, Row, Samples, pack, plan_rows, unpack
+from models.common.export.manifest import ATTENTION_MASK, DYNAMIC, GraphOutput, Manifest
+from models.common.packing import PER_SAMPLE, PackedBatch, Row, Samples, pack, plan_rows, unpack
 from models.common.progress import track
 from models.common.runtime.timing import Stopwatch, latency
 
@@ -43,9 +43,7 @@ class OnnxBatches(ABC):
             batch = pack(samples, rows, row_length, count)
             values = self.run(feed_of(self.manifest, batch.arrays))
             for output, array in zip(self.manifest.outputs, values, strict=True):
-                if output.per == PER_SAMPLE and not self.manifest.packing:
-                    array = array[:, None]
-                for sample, own in unpack(batch, array, lengths, output.per):
+                for sample, own in own_values(self.manifest, output, batch, array, lengths):
                     results[output.name][sample] = own
             watch.lap()
         self.seconds, self.latency = sum(watch.laps), latency(watch.laps)
@@ -64,14 +62,27 @@ def feed_of(manifest: Manifest, arrays: Feed) -> Feed:
     return {tensor.name: arrays[tensor.source].astype(tensor.dtype) for tensor in manifest.inputs}
 
 
+def own_values(
+    manifest: Manifest, output: GraphOutput, batch: PackedBatch, array: np.ndarray, lengths: np.ndarray
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(sample, its values) for every sample of a batch, from one output of the graph."""
+    if output.per == PER_SAMPLE and not manifest.packing:
+        array = array[:, None]
+    return unpack(batch, array, lengths, output.per)
+
+
+def plan_graph_rows(lengths: np.ndarray, manifest: Manifest, order: np.ndarray | None) -> list[Row]:
+    """The samples of each row of the graph, taken in `order` (None: longest first)."""
+    if manifest.packing:
+        return plan_rows(lengths, manifest.packing.row_length, manifest.packing.max_samples_per_row, order)
+    return [(int(sample),) for sample in (np.argsort(-lengths, kind="stable") if order is None else order)]
+
+
 def plan_batches(
     lengths: np.ndarray, manifest: Manifest, order: np.ndarray | None
 ) -> Iterator[tuple[list[Row], int, int]]:
     """(rows of samples, tokens of a row, rows of the batch) of every batch that holds all samples once."""
-    if manifest.packing:
-        plan = plan_rows(lengths, manifest.packing.row_length, manifest.packing.max_samples_per_row, order)
-    else:
-        plan = [(int(sample),) for sample in (np.argsort(-lengths, kind="stable") if order is None else order)]
+    plan = plan_graph_rows(lengths, manifest, order)
     if manifest.rows != DYNAMIC:
         for first in range(0, len(plan), manifest.rows):
             yield plan[first : first + manifest.rows], manifest.row_length, manifest.rows
