@@ -1,4 +1,4 @@
-"""Before and behind the C++ program: data -> its input folder, its results -> predictions and their score.
+"""Before and behind a runtime that reads and writes files: data -> samples, results -> predictions and their score.
 
 All settings (lengths, vocabulary, letter case, labels) come from the exported model's manifest, so that they cannot
 disagree with it. Decoding and scoring are the same code as for every other runtime.
@@ -87,8 +87,12 @@ class OfflineSpan(OfflineTask):
         problems = []
         if features.info.get("source", {}).get("sha256") != sha256_of(self.data):
             problems.append(f"made from another file than {self.data}")
-        if features.info.get("tokenizer", {}).get("sha256") != self.manifest.tokenizer.sha256:
+        made = features.info.get("tokenizer", {})
+        if made.get("sha256") != self.manifest.tokenizer.sha256:
             problems.append("made with another vocabulary than the model's")
+        if made.get("lower_case") != self.manifest.tokenizer.lower_case:
+            problems.append(f"made with lower_case {made.get('lower_case')}, the model's is "
+                            f"{self.manifest.tokenizer.lower_case}")  # fmt: skip
         numbers = ("max_seq_length", "doc_stride", "max_query_length")
         wanted: dict[str, Any] = {name: task_setting(self.manifest, name) for name in numbers}
         wanted["stride_is"] = self._stride_meaning()
