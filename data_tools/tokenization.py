@@ -4,6 +4,7 @@ The rules are Google's `tokenization.py`, run by the `tokenizers` library: clean
 lower-case and strip accents (uncased vocabularies only), split at white space and punctuation, longest match first.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,6 +66,11 @@ class WordPieceTokenizer:
             "lower_case": self.lower_case,
             "vocab_size": len(self.vocab),
         }
+
+
+def limit_threads(count: int) -> None:
+    """Let the tokenizers of this process use `count` threads, not all cores; call it before the first text."""
+    os.environ["RAYON_NUM_THREADS"] = str(count)
 
 
 class WordSplitter:

@@ -78,6 +78,7 @@ def test_nothing_of_the_project_imports_tests_or_benchmarks():
 @pytest.mark.parametrize(
     "module",
     [
+        "models.bert.bert_process",
         "models.bert.config",
         "models.bert.export",
         "models.bert.postprocess",
