@@ -84,6 +84,37 @@ def test_a_pass_that_changes_the_answers_is_caught(graph, tmp_path, monkeypatch)
     assert not (tmp_path / "out.onnx").exists()
 
 
+@pytest.mark.parametrize("name", [*EXPORTERS, "ours"])
+def test_a_graph_for_batches_of_one_shape(exported, tmp_path, name):  # noqa: F811
+    source, target = tmp_path / "in.onnx", tmp_path / "out.onnx"
+    source.write_bytes(exported[name])
+    fix_onnx.main(["--input_file", str(source), "--output_file", str(target), "--input_shape", "3,10"])
+    graph = onnx.load(str(target)).graph
+    for value in (*graph.input, *graph.output):
+        assert [size.dim_value for size in value.type.tensor_type.shape.dim] == [3, 10]
+    arrays = batch(3, 10)
+    real = arrays["attention_mask"] > 0
+    rtol, atol, _ = TOLERANCES["onnx passes"]
+    for one, other in zip(answers(exported[name], arrays), answers(target.read_bytes(), arrays), strict=True):
+        np.testing.assert_allclose(other[real], one[real], rtol, atol)
+
+
+def test_shapes_that_a_graph_cannot_take_are_refused(exported, graph, tmp_path, capsys):  # noqa: F811
+    command = ["--input_file", str(graph), "--output_file", str(tmp_path / "out.onnx"), "--input_shape"]
+    for text in ("8", "8,0", "8,16,2", "a,b"):
+        with pytest.raises(SystemExit, match="2"):
+            fix_onnx.main([*command, text])
+        assert "expected rows and tokens such as 8,384" in capsys.readouterr().err
+    for name in (*EXPORTERS, "ours"):
+        graph.write_bytes(exported[name])
+        with pytest.raises(UserError, match=r"in.onnx: takes no batch of \[2, 1000\]"):
+            fix_onnx.main([*command, "2,1000"])
+    graph.write_bytes(exported["ours static"])
+    with pytest.raises(UserError, match=r"has the shape \[3, 10\], which cannot be \[3, 12\]; see --input_shape"):
+        fix_onnx.main([*command, "3,12"])
+    assert not (tmp_path / "out.onnx").exists()
+
+
 def test_packed_rows_have_no_padding_to_drop(tmp_path, exported):  # noqa: F811
     (tmp_path / "in.onnx").write_bytes(exported["ours packed"])
     with pytest.raises(UserError, match="no input says which tokens are padding"):

@@ -5,6 +5,7 @@ with padding where an input says what that is; at real positions the answers mus
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,22 @@ TOLERANCE = 1e-5
 SIZES = ((2, 12), (1, 7), (3, 16))  # batches [B, T] for a graph that takes any
 
 
-def fix(source: Path, target: Path, passes: Sequence[str], hidden_size: int | None = None) -> dict[str, int]:
+def fix(
+    source: Path,
+    target: Path,
+    passes: Sequence[str],
+    hidden_size: int | None = None,
+    input_shape: tuple[int, int] | None = None,
+) -> dict[str, int]:
     """Write `source` changed by `passes` as `target`; how many places each found.
 
-    hidden_size: what the graph must have, where it is said. Raises `UserError` for a file that is no such graph, a pass
-    that finds nothing, and answers that differ; nothing is then written.
+    hidden_size: what the graph must have, where it is said. input_shape: [B, T] of the only batches that the result
+    takes. Raises `UserError` for a file that is no such graph, a pass that finds nothing, and answers that differ;
+    nothing is then written.
     """
     data = require_file(source, "ONNX graph").read_bytes()
+    if input_shape is not None:
+        data = of_shape(source, data, input_shape)
     model = load(source, data)
     if hidden_size is not None:
         widths = {attention.query.dense.weight.shape[0] for attention in attentions(model.graph)}
@@ -45,19 +55,59 @@ def fix(source: Path, target: Path, passes: Sequence[str], hidden_size: int | No
     return counts
 
 
+def of_shape(source: Path, data: bytes, input_shape: tuple[int, int]) -> bytes:
+    """The graph with [B, T] for all inputs, and what its outputs then are.
+
+    Raises `UserError` for a graph that takes other batches only, or inputs that are none of [B, T].
+    """
+    with readable(source):
+        model = onnx.load_from_string(data)
+    known: dict[str, int] = {}  # name of a free size -> what it becomes
+    for value in model.graph.input:
+        sizes = value.type.tensor_type.shape.dim
+        found = [size.dim_param or size.dim_value or "?" for size in sizes]
+        fits = (isinstance(own, str) or own == given for own, given in zip(found, input_shape, strict=False))
+        if len(found) != len(input_shape) or not all(fits):
+            raise UserError(f"{source}: input {value.name} has the shape {found}, which cannot be {list(input_shape)}; "
+                            "see --input_shape")  # fmt: skip
+        for size, given in zip(sizes, input_shape, strict=True):
+            known[size.dim_param] = given
+            size.dim_value = given
+    for value in model.graph.output:
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param and size.dim_param in known:
+                size.dim_value = known[size.dim_param]
+    del model.graph.value_info[:]  # shapes of free sizes; `prepare` says them anew
+    fixed = model.SerializeToString()
+    kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    feed = {name: np.zeros(input_shape, onnx.helper.tensor_dtype_to_np_dtype(kind)) for name, kind in kinds.items()}
+    try:
+        onnxruntime.InferenceSession(fixed, providers=["CPUExecutionProvider"]).run(None, feed)
+    except Exception:  # of many kinds, from C++
+        raise UserError(f"{source}: takes no batch of {list(input_shape)}; see --input_shape") from None
+    return fixed
+
+
 def load(source: Path, data: bytes) -> ir.Model:
     """A checked graph in a state that passes can read."""
-    try:
+    with readable(source):
         proto = onnx.load_from_string(data)
         onnx.checker.check_model(proto)
         model = ir.from_proto(proto)
         prepare(model)
+    return model
+
+
+@contextmanager
+def readable(source: Path) -> Iterator[None]:
+    """What goes wrong inside means that `source` is no graph."""
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:  # of many kinds, from C++ and protobuf
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"{source}: is no ONNX graph that can be read ({reason}); export it again") from None
-    return model
 
 
 def compare(source: Path, before: bytes, after: bytes) -> None:
@@ -83,7 +133,8 @@ def compare(source: Path, before: bytes, after: bytes) -> None:
 def random_feeds(model: ir.Model, padding: ir.Value | None) -> Iterator[Mapping[str, np.ndarray]]:
     """Inputs of the graph: ids that its tables have, and padding."""
     rng = np.random.default_rng(0)
-    for sizes in SIZES:
+    free = any(not isinstance(size, int) for value in model.graph.inputs for size in value.shape)
+    for sizes in SIZES if free else SIZES[:1]:
         shapes = {value.name: _sized(value, sizes) for value in model.graph.inputs}
         feed = {
             value.name: rng.integers(0, _rows(value), shapes[value.name]).astype(value.dtype.numpy())
