@@ -15,21 +15,10 @@ A run that was stopped goes on where it was when the same command is given again
 TEXT
 }
 
-train_file="" dev_file="" run_dir="" recipe=""
-while [[ $# -gt 0 ]]; do
-  case "$1" in
-    --help | -h) usage; exit 0 ;;
-    --train_file | --dev_file | --run_dir | --recipe)
-      if [[ $# -lt 2 ]]; then echo "error: $1 needs a value" >&2; exit 2; fi
-      declare "${1#--}=$2"
-      shift 2
-      ;;
-    *) echo "error: unknown argument $1" >&2; usage >&2; exit 2 ;;
-  esac
-done
+source "$(dirname "${BASH_SOURCE[0]}")/lib/flags.sh"
+parse_flags "train_file dev_file run_dir recipe" "" "$@"
 if [[ -n "$train_file" && -z "$dev_file" || -z "$train_file" && -n "$dev_file" ]]; then
-  echo "error: --train_file and --dev_file go together" >&2
-  exit 2
+  fail "--train_file and --dev_file go together"
 fi
 # The paths are the caller's, the rest of the script runs in the project folder.
 for name in train_file dev_file run_dir; do

@@ -1,0 +1,32 @@
+# Sourced by scripts: flags that set variables, and errors. The script defines `usage`.
+
+# fail WORDS...: an error of the user's
+fail() {
+  echo "error: $*" >&2
+  exit 2
+}
+
+# parse_flags VALUES SWITCHES ARGUMENTS...: a variable of its name for every flag, empty where it is not given. VALUES
+# and SWITCHES are lists of names; a switch that is given is true.
+parse_flags() {
+  local values="$1" switches="$2" name
+  shift 2
+  for name in $values $switches; do declare -g "$name="; done
+  while (($#)); do
+    name="${1#--}"
+    if [[ "$1" == --help || "$1" == -h ]]; then
+      usage
+      exit 0
+    elif [[ "$1" == --* && " $switches " == *" $name "* ]]; then
+      declare -g "$name=true"
+      shift
+    elif [[ "$1" == --* && " $values " == *" $name "* ]]; then
+      (($# > 1)) || fail "$1 needs a value"
+      declare -g "$name=$2"
+      shift 2
+    else
+      usage >&2
+      fail "unknown argument $1"
+    fi
+  done
+}
