@@ -7,9 +7,9 @@ from models.common.cli import run_main
 from models.common.finetune import evaluating
 
 
-def main(argv: list[str] | None = None) -> None:
-    """The command line."""
-    evaluating.main("models.bert", __doc__.split("\n")[0], argv)
+def main(argv: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    return evaluating.main("models.bert", __doc__.split("\n")[0], argv)
 
 
 if __name__ == "__main__":

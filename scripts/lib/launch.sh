@@ -2,7 +2,7 @@
 
 # launch LOG MODULE ARGUMENTS...: runs `python -m MODULE ARGUMENTS...` in the caller's folder and exits with its code.
 launch() {
-  local log="$1" module="$2" project python code=0
+  local log="$1" module="$2" project python code=0 given=()
   shift 2
   project="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
   python="$project/.venv/bin/python"
@@ -13,9 +13,11 @@ launch() {
   for argument in "$@"; do
     if [[ "$argument" == --help || "$argument" == -h ]]; then
       echo "usage: bash scripts/$(basename "$0") FLAGS...   writes $log; the flags are those of $module:"
+      if ((${#given[@]})); then echo "(given already; the last one wins: ${given[*]})"; fi
       echo
       exec "$python" -m "$module" --help
     fi
+    given+=("$argument")
   done
   # The pipe must not hide the command's exit code behind that of tee.
   "$python" -m "$module" "$@" 2>&1 | tee "$log" || code="${PIPESTATUS[0]}"

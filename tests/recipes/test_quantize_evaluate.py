@@ -99,6 +99,28 @@ def test_what_cannot_be_compared_is_refused(weights, tmp_path, runtime, precisio
                              "runtime": runtime, "precision": precision, "mode": mode}))  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"batch_size": 0}, "--batch_size must be positive"),
+        ({"batch_size": 4, "mode": "service"}, "is of --mode batch; --max_batch is of --mode service"),
+        ({"min_qps": 10}, "--min_qps counts whole batches; give --batch_size"),
+        ({"eval_json_path": "nowhere.json"}, "nowhere.json: no such data"),
+    ],
+)
+def test_targets_and_batches_that_cannot_be_are_refused(table, weights, tmp_path, given, says):
+    settings = {"model": weights, "output_dir": tmp_path, "eval_json_path": table / "tiny.json",
+                "runtime": "onnxruntime"}  # fmt: skip
+    with pytest.raises(UserError, match=says):
+        evaluate.main(flags({**settings, **given}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_a_graph_of_any_batch_is_given_one(table):
+    with pytest.raises(UserError, match="says itself how many samples a batch has; leave --batch_size out"):
+        runtime_of(table / "exports/mindspore-fp32", batch_size=4)
+
+
 def products(path: Path) -> tuple[int, int]:
     """Products of 8-bit and of float32 matrices in a graph, of weights alone."""
     graph = onnx.load(str(path)).graph

@@ -1,7 +1,8 @@
 """One export asked about one data set in a process of its own, so that its memory can be told:
 `python -m models.common.finetune.evaluate_cell EXPORT DATA-FLAGS --output_dir DIR`. Used by `evaluating`.
 
-Writes predictions and eval.json as every command does, and cell.json: score, seconds, latency, memory.
+Writes predictions and eval.json as every command does, and cell.json: score, seconds, latency, memory. `samples` are
+rows of the graph, such as windows of a context; `answers` are what was asked for, such as questions.
 """
 
 import argparse
@@ -14,9 +15,11 @@ from models.common.cli import run_main
 from models.common.errors import UserError
 from models.common.export.manifest import read_manifest
 from models.common.files import write_json
+from models.common.finetune.agreement import answers
 from models.common.finetune.offline import OfflineTask, data_flags, given_task
 from models.common.finetune.serving import serve
 from models.common.runtime.exported import RUNTIMES, runtime_of
+from models.common.runtime.timing import device_qps
 
 CELL = "cell.json"
 MODES = ("batch", "service")
@@ -43,6 +46,7 @@ def mode_flags(parser: argparse.ArgumentParser) -> None:
         "--mode", choices=MODES, default="batch",
         help="batch: all data at once, sorted or packed; service: samples arrive one by one and wait for an answer",
     )  # fmt: skip
+    parser.add_argument("--batch_size", type=int, help="batch: samples of a batch; default: as many as caches hold")
     parser.add_argument("--rate", type=float, default=20.0, help="service: samples that arrive in a second, on average")
     parser.add_argument("--max_wait", type=float, default=50.0, help="service: most milliseconds to wait for company")
     parser.add_argument("--max_batch", type=int, default=32, help="service: most samples answered together")
@@ -53,22 +57,27 @@ def measure(task: OfflineTask, args: argparse.Namespace) -> dict[str, Any]:
     began = time.perf_counter()
     features = task.prepare(args.output_dir / "input")
     prepared = time.perf_counter()
-    runtime = runtime_of(args.export, args.runtime)
+    runtime = runtime_of(args.export, args.runtime, args.batch_size)
     if args.mode == "service":
         outputs, times = serve(runtime, features, args.rate, args.max_wait / 1e3, args.max_batch)
     else:
         outputs = runtime.predict(features)
         times = {"seconds": runtime.seconds, "latency_ms": runtime.latency}
+        if args.batch_size:
+            times["batch_size"], times["executions"] = args.batch_size, runtime.executions
+            times["device_qps"] = device_qps(len(features), args.batch_size, runtime.executions)
     predicted = time.perf_counter()
     scores = task.score(features, outputs, args.output_dir, times["seconds"])
-    around = prepared - began + time.perf_counter() - predicted
+    whole = prepared - began + times["seconds"] + time.perf_counter() - predicted
+    answered = len(answers(args.output_dir))
     found = task.headline(scores)
     if found is None:
         raise UserError(f"{task.data}: has no labels, so there is nothing to score; give data with labels")
     sizes = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return {
-        "metric": found[0], "score": found[1], "samples": len(features), **times,
-        "end_to_end_seconds": times["seconds"] + around, "peak_memory_mib": round(max(sizes) / 1024, 1),
+        "metric": found[0], "score": found[1], "samples": len(features), "answers": answered, **times,
+        "end_to_end_seconds": whole, "end_to_end_qps": answered / whole,
+        "peak_memory_mib": round(max(sizes) / 1024, 1),
     }  # fmt: skip
 
 

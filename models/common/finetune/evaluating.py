@@ -2,7 +2,9 @@
 
 The model is exported for each runtime and precision that is asked for (into OUTPUT/exports, where it stays for the next
 time), every export answers the same data in a process of its own, and all are scored by the same code. The first one is
-the reference: `agreement` is the share of its answers that another gives too. Writes table.md and table.json.
+the reference: `agreement` is the share of its answers that another gives too. samples/s are of the rows that the model
+computes, such as windows of a context; "end to end" are answers/s, from raw data to answers. Writes table.md and
+table.json; a target that was given and missed (`--min_score`, `--min_qps`) makes the exit code 1.
 """
 
 import argparse
@@ -42,9 +44,11 @@ COLUMNS = (
     "p50 / p90 / p99 ms",
     "samples/s",
     "end to end",
+    "device QPS",
     "MB",
     "peak MiB",
 )
+PASSED, MISSED = "passed", "missed"
 
 
 @dataclass(frozen=True)
@@ -60,19 +64,26 @@ class Cell:
         return f"{self.runtime}-{self.precision}"
 
 
-def main(package: str, description: str, argv: list[str] | None) -> None:
-    """The command line of `python -m PACKAGE.evaluate`."""
+def main(package: str, description: str, argv: list[str] | None) -> int:
+    """The command line of `python -m PACKAGE.evaluate`; returns 1 when a target was missed."""
     parser = command_parser(f"{package}.evaluate", description)
     parser.add_argument("--model", type=Path, required=True, help="a run's folder, or fine-tuned weights of any format")
     parser.add_argument("--runtime", default="mindspore,onnxruntime", help=f"some of {','.join(RUNTIMES)}")
     parser.add_argument("--precision", default="fp32", help=f"some of {','.join(PRECISIONS)}")
     parser.add_argument("--output_dir", type=Path, required=True, help="exports, predictions and the table")
     parser.add_argument("--max_drop", type=float, default=0.5, help="int8: most points of score it may cost")
+    parser.add_argument("--min_score", type=float, help="least score of every row")
+    parser.add_argument(
+        "--min_qps", type=float, help="least device QPS of every row (`device_qps`); needs --batch_size"
+    )
     data_flags(parser)
     mode_flags(parser)
     add_flags(parser, ModelConfig)
     args = parser.parse_args(argv)
     cells = cells_of(args)
+    for data in (args.eval_json_path, args.eval_data_file_path):
+        if data is not None and not data.exists():
+            raise UserError(f"{data}: no such data")  # before an export that may take long
     settings = given_flags(args, ModelConfig)
     config = resolve(ModelConfig, [("flags", settings)])
     weights = sha256_of(read_checkpoint(locate(args.model)[0]).file)
@@ -82,15 +93,19 @@ def main(package: str, description: str, argv: list[str] | None) -> None:
         check_export(export, weights, {name: getattr(config, name) for name in settings})
         folder = args.output_dir / cell.name
         how = ("--runtime", cell.runtime, "--mode", args.mode, "--rate", args.rate, "--max_wait", args.max_wait,
-               "--max_batch", args.max_batch)  # fmt: skip
+               "--max_batch", args.max_batch, *(("--batch_size", args.batch_size) * bool(args.batch_size)))  # fmt: skip
         run("models.common.finetune.evaluate_cell", export, *_data(args), *how, "--output_dir", folder)
         size = sum(path.stat().st_size for path in export.iterdir() if path.name == read_manifest(export).artefact.file)
         same = agreement(args.output_dir / cells[0].name, folder)
         rows.append({"runtime": cell.runtime, **read_json(folder / CELL), "bytes": size, "agreement": same})
-    write_json(args.output_dir / "table.json", {"mode": args.mode, "cpu": cpu(), "rows": rows})
+    targets = [target for row in rows for target in targets_of(row, args)]
+    write_json(args.output_dir / "table.json", {"mode": args.mode, "cpu": cpu(), "rows": rows, "targets": targets})
     text = as_table(rows)
     write_text(args.output_dir / "table.md", text)
     print(text, end="")
+    for target in targets:
+        print("{runtime} {precision}: {name} {value:.2f}, at least {wanted:g}: {result}".format(**target))
+    return int(any(target["result"] == MISSED for target in targets))
 
 
 def cells_of(args: argparse.Namespace) -> list[Cell]:
@@ -108,6 +123,10 @@ def cells_of(args: argparse.Namespace) -> list[Cell]:
     for name in precisions:
         if name not in {cell.precision for cell in cells}:
             raise UserError(f"--precision {name} is of none of the runtimes {args.runtime}")
+    if args.batch_size is not None and (args.batch_size < 1 or args.mode == "service"):
+        raise UserError("--batch_size must be positive, and is of --mode batch; --max_batch is of --mode service")
+    if args.min_qps is not None and args.batch_size is None:
+        raise UserError("--min_qps counts whole batches; give --batch_size")
     if args.mode == "service" and "mslite" in runtimes:
         raise UserError("--runtime mslite: its program answers folders, not a service; leave it out of --mode service")
     return cells
@@ -158,6 +177,16 @@ def _data(args: argparse.Namespace) -> list[object]:
     return [text for flag, value in flags.items() if value is not None for text in (flag, value)]
 
 
+def targets_of(row: Mapping[str, Any], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """What was wanted of a row, what it came to, and whether that is enough."""
+    wanted = {"score": (row["metric"], args.min_score), "device_qps": ("device QPS", args.min_qps)}
+    return [
+        {"runtime": row["runtime"], "precision": row["precision"], "name": name, "value": row[key], "wanted": least,
+         "result": PASSED if row[key] >= least else MISSED}
+        for key, (name, least) in wanted.items() if least is not None
+    ]  # fmt: skip
+
+
 def as_table(rows: list[dict[str, Any]]) -> str:
     """Markdown, a row for each runtime and precision."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
@@ -165,7 +194,8 @@ def as_table(rows: list[dict[str, Any]]) -> str:
         times = " / ".join(f"{value:.1f}" for value in row["latency_ms"].values())
         cells = (
             row["runtime"], row["precision"], f"{row['metric']} {row['score']:.2f}", f"{row['agreement']:.2%}", times,
-            f"{row['samples'] / row['seconds']:.1f}", f"{row['samples'] / row['end_to_end_seconds']:.1f}",
+            f"{row['samples'] / row['seconds']:.1f}", f"{row['end_to_end_qps']:.1f}",
+            f"{row['device_qps']:.1f}" if "device_qps" in row else "-",
             f"{row['bytes'] / 1e6:.1f}", f"{row['peak_memory_mib']:.0f}",
         )  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")

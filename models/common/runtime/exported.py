@@ -7,12 +7,14 @@ from typing import Protocol
 import numpy as np
 
 from models.common.errors import UserError
-from models.common.export.manifest import Manifest, read_manifest
+from models.common.export.manifest import DYNAMIC, Manifest, read_manifest
 from models.common.packing import Samples
+from models.common.runtime.onnx_batches import OnnxBatches
 
 
 class Runtime(Protocol):
-    """Feature set -> logits. `seconds` and `latency` (`timing.latency`) are of the last call."""
+    """Feature set -> logits. `seconds` and `latency` (`timing.latency`) are of the last call. Those for ONNX are all
+    `onnx_batches.OnnxBatches`."""
 
     seconds: float
     latency: dict[str, float]
@@ -21,9 +23,9 @@ class Runtime(Protocol):
         """Every sample's outputs: name -> N arrays, [length of the sample, ...] per token, [...] per sample."""
 
 
-def runtime_of(folder: Path, name: str | None = None) -> Runtime:
+def runtime_of(folder: Path, name: str | None = None, batch_size: int | None = None) -> Runtime:
     """What runs the artefact in `folder`, which its manifest describes: the runtime of this name, or the first one that
-    can. Raises `UserError` where there is none."""
+    can; batch_size: of `OnnxBatches`. Raises `UserError` where there is none, or none that takes such batches."""
     manifest = read_manifest(folder)
     kind = manifest.artefact.format
     able = [known for known, (wanted, _) in RUNTIMES.items() if kind == wanted and name in (None, known)]
@@ -31,7 +33,12 @@ def runtime_of(folder: Path, name: str | None = None) -> Runtime:
         known = ", ".join(sorted({wanted.upper() for wanted, _ in RUNTIMES.values()}))
         who = f"{name} cannot" if name else "nothing here can"
         raise UserError(f"{folder}: holds {kind}, which {who} run; export {known}")
-    return RUNTIMES[able[0]][1](manifest, folder)
+    if batch_size is not None and (manifest.rows != DYNAMIC or manifest.packing):
+        raise UserError(f"{folder}: says itself how many samples a batch has; leave --batch_size out")
+    runtime = RUNTIMES[able[0]][1](manifest, folder)
+    if isinstance(runtime, OnnxBatches):
+        runtime.batch_size = batch_size
+    return runtime
 
 
 def _mindspore(manifest: Manifest, folder: Path) -> Runtime:

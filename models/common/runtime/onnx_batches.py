@@ -1,5 +1,6 @@
 """Batches for an ONNX graph: what every runtime that takes one shares."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,10 +21,17 @@ Feed = dict[str, np.ndarray]  # name of an input -> [R, T]
 
 
 class OnnxBatches(ABC):
-    """Feature set -> logits, by the graph of `manifest`, batch by batch."""
+    """Feature set -> logits, by the graph of `manifest`, batch by batch.
+
+    batch_size: rows of a batch for a graph that takes any; None: as many as `BATCH_TOKENS` allow. executions: what the
+    graph took for each batch of the last call, in seconds, with nothing around it.
+    """
+
+    batch_size: int | None = None
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest, self.seconds, self.latency = manifest, 0.0, {}
+        self.executions: list[float] = []
 
     @abstractmethod
     def run(self, feed: Feed) -> list[np.ndarray]:
@@ -37,11 +45,15 @@ class OnnxBatches(ABC):
         """
         lengths = np.diff(samples.starts)
         results: dict[str, list] = {output.name: [None] * len(lengths) for output in self.manifest.outputs}
-        plan = list(plan_batches(lengths, self.manifest, order))
+        plan = list(plan_batches(lengths, self.manifest, order, self.batch_size))
+        self.executions = []
         watch = Stopwatch()
         for rows, row_length, count in track(plan, "evaluate", len(plan), "batch"):
             batch = pack(samples, rows, row_length, count)
-            values = self.run(feed_of(self.manifest, batch.arrays))
+            feed = feed_of(self.manifest, batch.arrays)
+            began = time.perf_counter()
+            values = self.run(feed)
+            self.executions.append(time.perf_counter() - began)
             for output, array in zip(self.manifest.outputs, values, strict=True):
                 for sample, own in own_values(self.manifest, output, batch, array, lengths):
                     results[output.name][sample] = own
@@ -79,9 +91,12 @@ def plan_graph_rows(lengths: np.ndarray, manifest: Manifest, order: np.ndarray |
 
 
 def plan_batches(
-    lengths: np.ndarray, manifest: Manifest, order: np.ndarray | None
+    lengths: np.ndarray, manifest: Manifest, order: np.ndarray | None, batch_size: int | None = None
 ) -> Iterator[tuple[list[Row], int, int]]:
-    """(rows of samples, tokens of a row, rows of the batch) of every batch that holds all samples once."""
+    """(rows of samples, tokens of a row, rows of the batch) of every batch that holds all samples once.
+
+    batch_size: see `OnnxBatches`.
+    """
     plan = plan_graph_rows(lengths, manifest, order)
     if manifest.rows != DYNAMIC:
         for first in range(0, len(plan), manifest.rows):
@@ -91,7 +106,8 @@ def plan_batches(
     longest = 0
     for row in plan:
         length = int(lengths[list(row)].sum())
-        if chosen and max(longest, length) * (len(chosen) + 1) > BATCH_TOKENS:
+        full = len(chosen) == batch_size if batch_size else max(longest, length) * (len(chosen) + 1) > BATCH_TOKENS
+        if chosen and full:
             yield chosen, longest, len(chosen)
             chosen, longest = [], 0
         chosen.append(row)

@@ -16,6 +16,12 @@ def latency(seconds: Sequence[float]) -> dict[str, float]:
     return {f"p{percent}": round(float(value), 3) for percent, value in zip(PERCENTILES, values, strict=True)}
 
 
+def device_qps(samples: int, batch_size: int, executions: Sequence[float]) -> float:
+    """Samples a second by the formula of ixRT's inference.py (Deep-Spark, bert_large_squad): whole batches by what the
+    graph alone took for them, in seconds. What fills the last batch counts, what is done before and after does not."""
+    return -(-samples // batch_size) * batch_size / sum(executions)
+
+
 class Stopwatch:
     """Times of consecutive batches: `lap` after each."""
 
