@@ -60,7 +60,7 @@ check() {
   [[ -z "$speed" ]] || return 0
   if [[ ! -d "$data/input_ids" || ! -d "$data/attention_mask" || ! -d "$data/token_type_ids" ]]; then
     missing "$data" "python -m models.bert.bert_process --model_path exports/bert_$1_seq$2 --process_mode preprocess \
---save_dir $data --pad_to_max_length"
+--eval_json_path dev-v1.1.json --save_dir $data --pad_to_max_length"
   fi
   [[ ! -e "$result" ]] || fail "$result: holds results of a former run, which would be mixed with new ones; remove it"
 }

@@ -10,6 +10,7 @@ import platform
 import re
 import shlex
 import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 from string import Template
@@ -18,7 +19,9 @@ import onnx
 import pytest
 
 from models.common.export.manifest import read_manifest
-from tests.tiny import write_weights
+from models.common.files import read_json
+from models.common.finetune import evaluate_cell
+from tests.tiny import write_squad, write_weights
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 PLAIN_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -73,17 +76,17 @@ def script(name: str, *flags: str, folder: Path | None = None, **environment: st
 
 @pytest.fixture
 def tools(tmp_path) -> dict[str, str]:
-    """Stand-ins: `atc` and `python3 -m ais_bench` append their arguments to calls.jsonl and write what they are asked
-    to, `npu-smi` prints the README's table. A call whose arguments hold $FAIL ends with exit code 7."""
+    """Stand-ins: `atc` and `python3 -m ais_bench` append their arguments to calls.jsonl, the first copies the graph as
+    its OM; `npu-smi` prints the README's table. A call whose arguments hold $FAIL ends with exit code 7."""
     folder, calls = tmp_path / "tools", tmp_path / "calls.jsonl"
     folder.mkdir()
     source = f"""
-import json, os, pathlib, sys
+import json, os, shutil, sys
 words = ["atc", *sys.argv[1:]] if "atc" in sys.argv[0] else ["python3", "-m", "ais_bench", *sys.argv[1:]]
 open({str(calls)!r}, "a").write(json.dumps(words) + "\\n")
 if words[0] == "atc":
     name = words[words.index("--output") + 1] + ("_linux_{platform.machine()}" if "unpad" in words[4] else "") + ".om"
-    pathlib.Path(name).write_text("model")
+    shutil.copyfile(words[2], name)
 if os.environ.get("FAIL") and os.environ["FAIL"] in " ".join(words):
     sys.exit(7)
 """
@@ -244,16 +247,45 @@ def test_what_is_missing_comes_with_the_commands_that_make_it(tmp_path, tools, m
     assert refused(tmp_path, tools, absent, "run_ais_bench", "--seq", "64", "--batch_size", "1") == [
         "  bash scripts/run_atc.sh --model_size base --seq 64 --batch_size 1",
         "  python -m models.bert.bert_process --model_path exports/bert_base_seq64 --process_mode preprocess "
-        "--save_dir prep_data/bert_base_seq64 --pad_to_max_length",
+        "--eval_json_path dev-v1.1.json --save_dir prep_data/bert_base_seq64 --pad_to_max_length",
     ]
 
 
+def test_from_a_checkpoint_to_its_score(tmp_path, tools, minilm_dir, monkeypatch):
+    """The whole flow, with ONNX Runtime where the device would be, gives the answers of every other way."""
+    write_weights(tmp_path / "bert_base", minilm_dir / "vocab.txt", groups=("heads.span",))
+    data = write_squad(tmp_path / "dev-v1.1.json")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tools/ais_bench.py").write_text(f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(SCRIPTS.parent)!r})
+from tests.ais_bench import run_ais_bench
+given = dict(zip(sys.argv[3:9:2], sys.argv[4:9:2]))
+run_ais_bench(Path(sys.argv[1].removeprefix("--model=")), [Path(folder) for folder in given["--input"].split(",")],
+              Path(given["--output"]) / given["--output_dirname"])
+""")
+    tools["PATH"] = f"{Path(sys.executable).parent}:{tools['PATH']}"
+    which = ("--seq", "64", "--batch_size", "4")
+    follow(refused(tmp_path, tools, ["onnx/bert_base_seq64_bs4_fix.onnx"], "run_atc", *which))
+    assert script("run_atc", "--model_size", "base", *which, folder=tmp_path, **tools).returncode == 0
+    follow(refused(tmp_path, tools, ["prep_data/bert_base_seq64"], "run_ais_bench", *which))
+    done = script("run_ais_bench", "--model_size", "base", *which, folder=tmp_path, **tools)
+    assert done.returncode == 0, done.stderr
+    results = tmp_path / "result/bert_base_seq64/result_bs4"
+    follow([f"python -m models.bert.bert_process --model_path exports/bert_base_seq64 --process_mode postprocess "
+            f"--eval_json_path {data} --save_dir prep_data/bert_base_seq64 --result_dir {results}"])  # fmt: skip
+    evaluate_cell.main(["exports/bert_base_seq64", "--eval_json_path", str(data), "--output_dir", "wanted"])
+    assert read_json(results / "predictions.json") == read_json(Path("wanted/predictions.json"))
+
+
 def refused(folder: Path, tools: dict[str, str], absent: list[str], *command: str) -> list[str]:
-    """The commands that a script names instead of running, since files are absent."""
+    """The commands that a script names instead of running its own, since files are absent."""
+    before = calls(folder)
     done = script(*command, "--model_size", "base", folder=folder, **tools)
     first, *lines = done.stderr.splitlines()
     assert done.returncode == 2 and first == f"error: no {', '.join(absent)}; make what is missing with"
-    assert calls(folder) == []
+    assert calls(folder) == before
     return lines
 
 
