@@ -66,6 +66,30 @@ class Cell:
 
 def main(package: str, description: str, argv: list[str] | None) -> int:
     """The command line of `python -m PACKAGE.evaluate`; returns 1 when a target was missed."""
+    args = _parser(package, description).parse_args(argv)
+    cells = cells_of(args)
+    for data in (args.eval_json_path, args.eval_data_file_path):
+        if data is not None and not data.exists():
+            raise UserError(f"{data}: no such data")  # before an export that may take long
+    settings = given_flags(args, ModelConfig)
+    config = resolve(ModelConfig, [("flags", settings)])
+    weights = sha256_of(read_checkpoint(locate(args.model)[0]).file)
+    rows = []
+    for cell in cells:
+        export = exported(package, cell, args, settings)
+        check_export(export, weights, {name: getattr(config, name) for name in settings})
+        folder = args.output_dir / cell.name
+        batches = () if args.batch_size is None else ("--batch_size", args.batch_size)
+        how = ("--runtime", cell.runtime, "--mode", args.mode, "--rate", args.rate, "--max_wait", args.max_wait,
+               "--max_batch", args.max_batch, *batches)  # fmt: skip
+        run("models.common.finetune.evaluate_cell", export, *_data(args), *how, "--output_dir", folder)
+        size = sum(path.stat().st_size for path in export.iterdir() if path.name == read_manifest(export).artefact.file)
+        same = agreement(args.output_dir / cells[0].name, folder)
+        rows.append({"runtime": cell.runtime, **read_json(folder / CELL), "bytes": size, "agreement": same})
+    return report(rows, args)
+
+
+def _parser(package: str, description: str) -> argparse.ArgumentParser:
     parser = command_parser(f"{package}.evaluate", description)
     parser.add_argument("--model", type=Path, required=True, help="a run's folder, or fine-tuned weights of any format")
     parser.add_argument("--runtime", default="mindspore,onnxruntime", help=f"some of {','.join(RUNTIMES)}")
@@ -79,33 +103,7 @@ def main(package: str, description: str, argv: list[str] | None) -> int:
     data_flags(parser)
     mode_flags(parser)
     add_flags(parser, ModelConfig)
-    args = parser.parse_args(argv)
-    cells = cells_of(args)
-    for data in (args.eval_json_path, args.eval_data_file_path):
-        if data is not None and not data.exists():
-            raise UserError(f"{data}: no such data")  # before an export that may take long
-    settings = given_flags(args, ModelConfig)
-    config = resolve(ModelConfig, [("flags", settings)])
-    weights = sha256_of(read_checkpoint(locate(args.model)[0]).file)
-    rows = []
-    for cell in cells:
-        export = exported(package, cell, args, settings)
-        check_export(export, weights, {name: getattr(config, name) for name in settings})
-        folder = args.output_dir / cell.name
-        how = ("--runtime", cell.runtime, "--mode", args.mode, "--rate", args.rate, "--max_wait", args.max_wait,
-               "--max_batch", args.max_batch, *(("--batch_size", args.batch_size) * bool(args.batch_size)))  # fmt: skip
-        run("models.common.finetune.evaluate_cell", export, *_data(args), *how, "--output_dir", folder)
-        size = sum(path.stat().st_size for path in export.iterdir() if path.name == read_manifest(export).artefact.file)
-        same = agreement(args.output_dir / cells[0].name, folder)
-        rows.append({"runtime": cell.runtime, **read_json(folder / CELL), "bytes": size, "agreement": same})
-    targets = [target for row in rows for target in targets_of(row, args)]
-    write_json(args.output_dir / "table.json", {"mode": args.mode, "cpu": cpu(), "rows": rows, "targets": targets})
-    text = as_table(rows)
-    write_text(args.output_dir / "table.md", text)
-    print(text, end="")
-    for target in targets:
-        print("{runtime} {precision}: {name} {value:.2f}, at least {wanted:g}: {result}".format(**target))
-    return int(any(target["result"] == MISSED for target in targets))
+    return parser
 
 
 def cells_of(args: argparse.Namespace) -> list[Cell]:
@@ -175,6 +173,18 @@ def run(module: str, *arguments: object) -> None:
 def _data(args: argparse.Namespace) -> list[object]:
     flags = {"--eval_json_path": args.eval_json_path, "--eval_data_file_path": args.eval_data_file_path}
     return [text for flag, value in flags.items() if value is not None for text in (flag, value)]
+
+
+def report(rows: list[dict[str, Any]], args: argparse.Namespace) -> int:
+    """Write and print the table and what became of the targets; 1 when one was missed."""
+    targets = [target for row in rows for target in targets_of(row, args)]
+    write_json(args.output_dir / "table.json", {"mode": args.mode, "cpu": cpu(), "rows": rows, "targets": targets})
+    text = as_table(rows)
+    write_text(args.output_dir / "table.md", text)
+    print(text, end="")
+    for target in targets:
+        print("{runtime} {precision}: {name} {value:.2f}, at least {wanted:g}: {result}".format(**target))
+    return int(any(target["result"] == MISSED for target in targets))
 
 
 def targets_of(row: Mapping[str, Any], args: argparse.Namespace) -> list[dict[str, Any]]:
