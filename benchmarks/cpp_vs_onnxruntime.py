@@ -21,7 +21,6 @@ from models.common.cli import run_main
 from models.common.files import read_json
 from models.common.packing import pack, plan_rows, unpack_tokens
 from models.common.tasks.span import OUTPUTS
-from models.common.weights.embedded import minilm_folder
 
 OURS, PEER = "C++, MindSpore Lite", "ONNX Runtime"
 # Name -> packed?, row length, random weights of BERT-base's size instead of --weights?
@@ -116,27 +115,15 @@ def run_onnxruntime(case: dict[str, Any]) -> None:
 def make_models(folder: Path, args: argparse.Namespace, packed: bool, length: int, random_base: bool) -> None:
     """Write the model for both runtimes below `folder`: hf/ (the weights), model.onnx and lite/."""
     if random_base:
-        model = make_random_base(args, folder / "hf")
+        model = samples.make_random_base(args.weights, args.seed, folder / "hf")
     else:
         model = samples.make_model(args.weights, args.seed, folder / "hf")
     _write_onnx(model, folder / "model.onnx", packed, args.rows, length)
-    sidebyside.run_quietly(
-        [sidebyside.PYTHON, "-m", "models.bert.export", "--export_ckpt_file", str(folder / "hf"),
-         "--export_file_name", str(folder / "lite" / "model"), "--file_format", "MINDIR_LITE",
-         "--export_batch_size", str(args.rows), "--max_seq_length", str(length), "--packed", str(packed).lower(),
-         "--max_samples_per_row", str(MAX_SAMPLES), "--doc_stride", str(length // 3), "--verify", "false"]
+    sidebyside.run_module(
+        "models.bert.export", "--export_ckpt_file", folder / "hf", "--export_file_name", folder / "lite" / "model",
+        "--file_format", "MINDIR_LITE", "--export_batch_size", args.rows, "--max_seq_length", length, "--packed",
+        str(packed).lower(), "--max_samples_per_row", MAX_SAMPLES, "--doc_stride", length // 3, "--verify", "false",
     )  # fmt: skip
-
-
-def make_random_base(args: argparse.Namespace, folder: Path) -> Any:
-    """A network of BERT-base's size with random weights, saved into `folder`: speed does not depend on their values."""
-    import torch
-    from transformers import BertConfig, BertForQuestionAnswering
-
-    torch.manual_seed(args.seed)
-    model = BertForQuestionAnswering(BertConfig(attn_implementation="eager"))
-    samples.save_model(model, folder, (args.weights or minilm_folder()) / "vocab.txt")
-    return model
 
 
 def _write_onnx(model: Any, path: Path, packed: bool, rows: int, length: int) -> None:

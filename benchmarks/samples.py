@@ -47,9 +47,9 @@ def check_weights(folder: Path | None) -> None:
         raise UserError(f"--weights {folder}: no {' and no '.join(missing)} there; it must be a Hugging Face folder")
 
 
-def sequence_length(args: argparse.Namespace) -> int:
+def sequence_length(args: argparse.Namespace, wanted: int = SEQUENCE_LENGTH) -> int:
     """Tokens of a padded row."""
-    return QUICK_LENGTH if args.quick else SEQUENCE_LENGTH
+    return QUICK_LENGTH if args.quick else wanted
 
 
 def data_file(given: Path | None, folder: Path, questions: int, training: bool) -> Path:
@@ -102,6 +102,17 @@ def make_model(weights: Path | None, seed: int, folder: Path) -> Any:
     # eager: the only attention that the exporter to ONNX by tracing knows; loading chooses anew
     model = BertForQuestionAnswering.from_pretrained(source, attn_implementation="eager")
     save_model(model, folder, source / "vocab.txt")
+    return model
+
+
+def make_random_base(weights: Path | None, seed: int, folder: Path) -> Any:
+    """A network of BERT-base's size with random weights, saved into `folder`: speed does not depend on their values."""
+    import torch
+    from transformers import BertConfig, BertForQuestionAnswering
+
+    torch.manual_seed(seed)
+    model = BertForQuestionAnswering(BertConfig(attn_implementation="eager"))
+    save_model(model, folder, (weights or minilm_folder()) / "vocab.txt")
     return model
 
 

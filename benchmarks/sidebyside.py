@@ -6,6 +6,7 @@ worker computes at a time, the others wait for their turn. All are bound to the 
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import pickle
@@ -143,12 +144,12 @@ def _bound_to_cores(count: int) -> Iterator[None]:
         os.sched_setaffinity(0, cores)
 
 
-def summarise(results: dict[str, dict[str, Any]], ours: str, work: dict[str, float]) -> dict[str, Any]:
+def summarise(results: dict[str, dict[str, Any]], ours: int, work: dict[str, float]) -> dict[str, Any]:
     """Rates per second of each contender (median of its repetitions) and the ratios of our speed to each peer's.
 
-    work: unit -> how much of it one repetition does. Ratios pair repetitions of the same turn; over 1 we are faster.
-    `cpu_ratio` compares processor seconds: less disturbed by other work on the machine, blind to idle cores; None
-    where they could not be told.
+    ours: how many of the contenders, from the first, are ours. work: unit -> how much of it one repetition does. Ratios
+    pair repetitions of the same turn; over 1 we are faster. `cpu_ratio` compares processor seconds: less disturbed by
+    other work on the machine, blind to idle cores; None where they could not be told.
     """
     summary: dict[str, Any] = {"work_per_repetition": work, "contenders": {}, "ratios": {}}
     for name, result in results.items():
@@ -156,15 +157,15 @@ def summarise(results: dict[str, dict[str, Any]], ours: str, work: dict[str, flo
         rates = {f"{unit}_per_second": amount / seconds for unit, amount in work.items()}
         memory = max(run["peak_memory_mib"] for run in result["repetitions"])
         summary["contenders"][name] = {"median_seconds": seconds, **rates, "peak_memory_mib": memory, **result}
-    for name, result in results.items():
-        if name != ours:
-            pairs = list(zip(result["repetitions"], results[ours]["repetitions"], strict=True))
-            ratios = [peer["seconds"] / own["seconds"] for peer, own in pairs]
-            known = [(peer["cpu_seconds"], own["cpu_seconds"]) for peer, own in pairs if own["cpu_seconds"]]
-            summary["ratios"][f"{ours} / {name}"] = {
-                "ratio": median(ratios), "lowest": min(ratios), "highest": max(ratios),
-                "cpu_ratio": median(peer / own for peer, own in known) if known else None,
-            }  # fmt: skip
+    names = list(results)
+    for own, peer in itertools.product(names[:ours], names[ours:]):
+        pairs = list(zip(results[peer]["repetitions"], results[own]["repetitions"], strict=True))
+        ratios = [theirs["seconds"] / mine["seconds"] for theirs, mine in pairs]
+        known = [(theirs["cpu_seconds"], mine["cpu_seconds"]) for theirs, mine in pairs if mine["cpu_seconds"]]
+        summary["ratios"][f"{own} / {peer}"] = {
+            "ratio": median(ratios), "lowest": min(ratios), "highest": max(ratios),
+            "cpu_ratio": median(theirs / mine for theirs, mine in known) if known else None,
+        }  # fmt: skip
     return summary
 
 
@@ -215,15 +216,21 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure(
-    module: str, args: argparse.Namespace, setup: dict[str, Any], names: list[str], work: dict[str, float], folder: Path
+    module: str,
+    args: argparse.Namespace,
+    setup: dict[str, Any],
+    names: list[str],
+    work: dict[str, float],
+    folder: Path,
+    ours: int = 1,
 ) -> dict[str, Any]:
-    """Race the workers `names` of `module`, the first of which is ours, over `setup`; see `summarise`.
+    """Race the workers `names` of `module` over `setup`; see `summarise`.
 
     What the workers leave behind for the parent to compare they write into `folder`.
     """
     (folder / SETUP).write_bytes(pickle.dumps(setup | {"folder": str(folder)}))
     commands = {name: ["-m", module, "--output", args.output, "--worker", name, str(folder)] for name in names}
-    return summarise(alternate(commands, args.repetitions, args.threads), names[0], work)
+    return summarise(alternate(commands, args.repetitions, args.threads), ours, work)
 
 
 def worker_setup(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
@@ -256,6 +263,11 @@ def run_quietly(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     if done.returncode:
         raise UserError(f"{shlex.join(command)} failed:\n{(done.stdout + done.stderr)[-3000:]}")
+
+
+def run_module(module: str, *arguments: object) -> None:
+    """`python -m module arguments`, as `run_quietly`."""
+    run_quietly([PYTHON, "-m", module, *map(str, arguments)])
 
 
 def _report(values: dict[str, Any]) -> None:

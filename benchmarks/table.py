@@ -38,15 +38,15 @@ def race_rows(result: dict[str, Any]) -> list[list[str]]:
     rows = []
     for case, summary in result["results"].items():
         unit = next(iter(summary["work_per_repetition"]))
-        ours, *peers = summary["contenders"].items()
-        for name, values in peers:
-            ratio = summary["ratios"][f"{ours[0]} / {name}"]
+        contenders = summary["contenders"]
+        for names, ratio in summary["ratios"].items():
+            own, _, peer = names.partition(" / ")
             cpu = "" if ratio["cpu_ratio"] is None else f"{ratio['cpu_ratio']:.2f}"
+            speeds = [_number(contenders[name][f"{unit}_per_second"]) for name in (own, peer)]
             rows.append([
-                _short(result["benchmark"]), case, f"{_number(ours[1][f'{unit}_per_second'])} {unit}", ours[0], name,
-                _number(values[f"{unit}_per_second"]),
+                _short(result["benchmark"]), case, f"{speeds[0]} {unit}", own, peer, speeds[1],
                 f"**{ratio['ratio']:.2f}** ({ratio['lowest']:.2f}-{ratio['highest']:.2f})", cpu,
-                f"{ours[1]['peak_memory_mib']} / {values['peak_memory_mib']}",
+                f"{contenders[own]['peak_memory_mib']} / {contenders[peer]['peak_memory_mib']}",
             ])  # fmt: skip
     return rows
 

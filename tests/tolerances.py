@@ -23,6 +23,7 @@ TOLERANCES: dict[str, Tolerance] = {
     "float16": Tolerance(0.0, 2e-2, "one layer with 11 significant bits; logits are of size 1"),
     "lite logits": Tolerance(0.0, 1e-6, "MindSpore Lite rounds otherwise: off by 1.4e-7 (measured), of 0.34"),
     "onnx logits": Tolerance(2e-5, 2e-5, "as logits; ONNX Runtime has an erf and an exp of its own"),
+    "onnx ascend": Tolerance(1e-5, 5e-5, "as onnx passes, over sums of 128 instead of 16; off by 1.1e-5 (measured)"),
     "onnx passes": Tolerance(
         1e-5, 1e-5, "the same numbers in sums of another order, one fused softmax; logits of size 1"
     ),

@@ -1,6 +1,7 @@
 """Passes over graphs of several exporters: a place for every layer, the same answers before and after."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ import pytest
 import torch
 import transformers
 
+from models.common.encoder_config import EncoderConfig
 from models.common.errors import UserError
 from models.common.export.onnx_graph.build import Layout, build
 from models.common.export.onnx_passes.apply import PASSES, apply
@@ -30,10 +32,10 @@ EXPORTERS = {
 class Spans(torch.nn.Module):
     """transformers' model with plain inputs and outputs."""
 
-    def __init__(self, attention: str) -> None:
+    def __init__(self, attention: str, sizes: EncoderConfig) -> None:
         super().__init__()
         torch.manual_seed(0)
-        config = transformers.BertConfig(**{**CONFIG.to_dict(), "initializer_range": 0.3})
+        config = transformers.BertConfig(**{**sizes.to_dict(), "initializer_range": 0.3})
         config._attn_implementation = attention
         self.model = transformers.BertForQuestionAnswering(config).eval()
 
@@ -55,24 +57,29 @@ def batch(rows: int, length: int, seed: int = 0) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
+def torch_graph(exporter: str, file: Path, config: EncoderConfig) -> bytes:
+    """A graph of any batch and length."""
+    attention, dynamo = EXPORTERS[exporter]
+    inputs = tuple(torch.tensor(batch(2, 10)[name]) for name in NAMES)
+    if dynamo:
+        axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
+        how = {"dynamic_shapes": (axes,) * 3, "external_data": False, "verbose": False}
+    else:
+        sizes = {0: "batch", 1: "sequence"}
+        how = {"dynamic_axes": dict.fromkeys((*NAMES, *OUTPUTS), sizes), "opset_version": 17}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Spans(attention, config), inputs, file, input_names=NAMES, output_names=OUTPUTS, dynamo=dynamo, **how
+        )
+    return file.read_bytes()
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> dict[str, bytes]:
     """Graphs of all exporters, of any batch and length."""
-    folder, graphs = tmp_path_factory.mktemp("exported"), {}
-    for name, (attention, dynamo) in EXPORTERS.items():
-        file, inputs = folder / f"{name}.onnx", tuple(torch.tensor(batch(2, 10)[name]) for name in NAMES)
-        sizes = {0: "batch", 1: "sequence"}
-        if dynamo:
-            axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
-            how = {"dynamic_shapes": (axes,) * 3, "external_data": False, "verbose": False}
-        else:
-            how = {"dynamic_axes": dict.fromkeys((*NAMES, *OUTPUTS), sizes), "opset_version": 17}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                Spans(attention), inputs, file, input_names=NAMES, output_names=OUTPUTS, dynamo=dynamo, **how
-            )
-        graphs[name] = file.read_bytes()
+    folder = tmp_path_factory.mktemp("exported")
+    graphs = {name: torch_graph(name, folder / f"{name}.onnx", CONFIG) for name in EXPORTERS}
     for name, samples in (("ours", None), ("ours packed", 3)):
         model = build("span", CONFIG, weights(CONFIG, HEADS["span"][1]), Layout(None, None, 40, samples))
         graphs[name] = ir.to_proto(model).SerializeToString()

@@ -179,7 +179,7 @@ def test_ratios_pair_the_turns_and_show_their_spread():
         repetitions = [{"seconds": s, "cpu_seconds": 2 * s, "peak_memory_mib": 7} for s in seconds]
         return {"description": {}, "repetitions": repetitions}
 
-    summary = sidebyside.summarise({"us": runs(1.0, 2.0, 4.0), "they": runs(3.0, 2.0, 10.0)}, "us", {"samples": 8})
+    summary = sidebyside.summarise({"us": runs(1.0, 2.0, 4.0), "they": runs(3.0, 2.0, 10.0)}, 1, {"samples": 8})
     ratio = summary["ratios"]["us / they"]
     assert ratio == {"ratio": 2.5, "lowest": 1.0, "highest": 3.0, "cpu_ratio": 2.5}
     assert summary["contenders"]["they"]["samples_per_second"] == 8 / 3

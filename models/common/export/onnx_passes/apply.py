@@ -7,6 +7,7 @@ from onnx_ir.passes import common as tidying
 from onnxscript import optimizer
 
 from models.common.errors import UserError
+from models.common.export.onnx_passes.ascend import unpad_ascend
 from models.common.export.onnx_passes.fuse import fuse_attention, fuse_gelu
 from models.common.export.onnx_passes.layout import expand_mask, flatten_tokens, multiply_scores, split_key_transpose
 from models.common.export.onnx_passes.unpad import unpad
@@ -14,7 +15,8 @@ from models.common.export.onnx_passes.unpad import unpad
 PASSES: dict[str, Callable[[ir.Model], int]] = {
     function.__name__: function
     for function in (
-        flatten_tokens, split_key_transpose, multiply_scores, expand_mask, unpad, fuse_attention, fuse_gelu
+        flatten_tokens, split_key_transpose, multiply_scores, expand_mask, unpad, unpad_ascend, fuse_attention,
+        fuse_gelu,
     )
 }  # fmt: skip
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from models.common.errors import UserError
-from models.common.export.onnx_passes.recognise import attentions, constant, dense
+from models.common.export.onnx_passes.recognise import Dense, attentions, constant, dense, producer
 
 ELEMENTWISE = {
     "Add", "BiasGelu", "Cast", "Div", "Dropout", "Erf", "FastGelu", "Gelu", "Identity", "Max", "Min", "Mul", "Pow",
     "Reciprocal", "Relu", "Sigmoid", "Sqrt", "Sub", "Tanh",
 }  # fmt: skip
+
+FUSED = {"FlashAttention", "MultiHeadAttention"}  # query, key, value come first
 
 Uses = list[tuple[ir.Node, int]]  # who reads a value, and as which input
 # (node before which new ones are put, None for the end; value) -> the value in another layout
@@ -63,8 +65,9 @@ class Stream:
         return any(id(output) in self.values for output in node.outputs)
 
 
-def token_stream(graph: ir.Graph) -> Stream:
-    """The stream of a graph; a `UserError` where no attention was recognised."""
+def token_stream(graph: ir.Graph, head: bool = True) -> Stream:
+    """The stream of a graph, to the encoder's last value or into the `head`; a `UserError` where no attention was
+    recognised."""
     crossings = {id(crossing.context): crossing for crossing in _crossings(graph)}
     order = {id(node.outputs[0]): number for number, node in enumerate(graph)}
     if not crossings:
@@ -78,16 +81,21 @@ def token_stream(graph: ir.Graph) -> Stream:
             values[id(crossing.context)] = crossing.context
         elif _token_by_token(node, values):
             values |= {id(output): output for output in node.outputs}
+    if not head:
+        width = begin.shape[-1]
+        last = [place for place, value in enumerate(values.values()) if value.shape and value.shape[-1] == width][-1]
+        values = dict(list(values.items())[: last + 1])
     return Stream(begin, values, tuple(crossed))
 
 
-def relay(graph: ir.Graph, enter: Change, leave: Change, attend: Change | None = None) -> int:
+def relay(graph: ir.Graph, enter: Change, leave: Change, attend: Change | None = None, head: bool = True) -> int:
     """Lay the stream out otherwise; how many attentions it goes through.
 
     enter: [B, T, H] -> the new layout, where the stream begins or comes out of an attention; leave: the new layout ->
-    [B, T, ...], where something else reads it; attend: the same where an attention does (`leave` if not given).
+    [B, T, ...], where something else reads it; attend: the same where an attention does (`leave` if not given); head:
+    as of `token_stream`.
     """
-    stream, nodes = token_stream(graph), list(graph)
+    stream, nodes = token_stream(graph, head), list(graph)
     readers, exits = stream.readers(), stream.exits()
     number = {id(node): place for place, node in enumerate(nodes)}
     ended = [place for place, output in enumerate(graph.outputs) if id(output) in stream.values]
@@ -124,9 +132,17 @@ def _crossings(graph: ir.Graph) -> Iterator[Crossing]:
         sides = (attention.query, attention.key, attention.value)
         yield Crossing(sides[0].dense.x, tuple((side.split, 0) for side in sides), attention.context)
     for node in graph:
-        query = dense(node.inputs[0]) if node.op_type == "MultiHeadAttention" else None
+        query = _fused_query(node)
         if query is not None:
             yield Crossing(query.x, tuple((node, place) for place in range(3)), node.outputs[0])
+
+
+def _fused_query(node: ir.Node) -> Dense | None:
+    """The query's dense layer of an attention that is one node."""
+    if node.op_type not in FUSED:
+        return None
+    cast = producer(node.inputs[0], "Cast")
+    return dense(cast.inputs[0] if cast else node.inputs[0])
 
 
 def _token_by_token(node: ir.Node, values: dict[int, ir.Value]) -> bool:
