@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import math
 import os
 import pickle
 import resource
@@ -69,18 +70,24 @@ def peak_memory_mib() -> int:
     return max(int(own.split()[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) // 1024
 
 
-def alternate(commands: dict[str, list[str]], repetitions: int, threads: int) -> dict[str, dict[str, Any]]:
+def alternate(
+    commands: dict[str, list[str]], repetitions: int, threads: int, budget: float = math.inf
+) -> dict[str, dict[str, Any]]:
     """Start all workers, measure them in turn; returns name -> {"description", "repetitions": [what each reported]}.
 
     The first repetition of each is a warm-up and is not kept; every second turn goes backwards, so that nobody always
-    follows the same neighbour. A worker that fails is a `UserError` with the end of what it printed.
+    follows the same neighbour. Once one is kept, no turn begins after `budget` seconds. A worker that fails is a
+    `UserError` with the end of what it printed.
     """
     with contextlib.ExitStack() as stack:
         workers = {name: stack.enter_context(_Worker(name, command, threads)) for name, command in commands.items()}
         results = {
             name: {"description": worker.read(), "repetitions": []} for name, worker in workers.items()
         }  # each has finished its setup before the first measurement
+        begin = time.monotonic()
         for turn in range(-1, repetitions):
+            if turn > 0 and time.monotonic() - begin > budget:
+                break
             for name in sorted(workers, key=list(workers).index, reverse=turn % 2 == 1):
                 measured = workers[name].repeat()
                 print(f"{name}: {measured['seconds']:.2f} s ({'warm-up' if turn < 0 else turn + 1})", file=sys.stderr)
@@ -223,6 +230,7 @@ def measure(
     work: dict[str, float],
     folder: Path,
     ours: int = 1,
+    budget: float = math.inf,
 ) -> dict[str, Any]:
     """Race the workers `names` of `module` over `setup`; see `summarise`.
 
@@ -230,7 +238,7 @@ def measure(
     """
     (folder / SETUP).write_bytes(pickle.dumps(setup | {"folder": str(folder)}))
     commands = {name: ["-m", module, "--output", args.output, "--worker", name, str(folder)] for name in names}
-    return summarise(alternate(commands, args.repetitions, args.threads), ours, work)
+    return summarise(alternate(commands, args.repetitions, args.threads, budget), ours, work)
 
 
 def worker_setup(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
