@@ -9,7 +9,7 @@ give the same answers; what 8 bits cost is written beside their speed.
 import argparse
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,10 +23,18 @@ from models.common.packing import pack
 from models.common.runtime.onnx_batches import feed_of
 
 PADDED = "float32, padded"
-# Contender -> (export, are the questions sorted?)
+
+
+class Way(NamedTuple):
+    """An export, and in which order it is asked: sorted by length, or as the questions come."""
+
+    export: str
+    ordered: bool
+
+
 OURS = {
-    "float32, sorted": ("float32", True), "float32, as they come": ("float32", False),
-    "int8, sorted": ("int8", True), "int8, as they come": ("int8", False),
+    "float32, sorted": Way("float32", True), "float32, as they come": Way("float32", False),
+    "int8, sorted": Way("int8", True), "int8, as they come": Way("int8", False),
 }  # fmt: skip
 # Case -> (row length, random weights of BERT-base's size instead of --weights?)
 CASES = {"384": (384, False), "512": (512, False), "base 384": (384, True), "base 512": (512, True)}
@@ -41,8 +49,8 @@ def run_contender(name: str, setup: dict[str, Any]) -> None:
     from models.common.finetune.serving import serve
     from models.common.runtime.exported import runtime_of
 
-    export, ordered = OURS.get(name, ("plain", None))
-    folder = Path(setup["folder"], export)
+    way = OURS.get(name)
+    folder = Path(setup["folder"], way.export if way else "plain")
     manifest, runtime = read_manifest(folder), runtime_of(folder, "onnxruntime")
     target = answers_of(setup["folder"], name)
     target.mkdir()
@@ -50,9 +58,9 @@ def run_contender(name: str, setup: dict[str, Any]) -> None:
     def answer() -> dict[str, Any]:
         task = offline_task(manifest, folder, {"eval_json_path": setup["questions"]})
         features = task.prepare(target / "input")
-        if ordered is None:
+        if way is None:
             outputs = predict_padded(runtime, features, setup["length"], setup["batch_size"])
-        elif ordered:
+        elif way.ordered:
             outputs = runtime.predict(features)
         else:
             outputs = serve(runtime, features, AT_ONCE, 0.0, setup["batch_size"])[0]
@@ -90,9 +98,11 @@ def make_exports(folder: Path, args: argparse.Namespace, length: int, random_bas
     sidebyside.run_module(*export, "--export_file_name", folder / "float32/model", "--onnx_target", "onnxruntime")
     # Random weights have no score that could drop.
     budget = 100 if random_base or args.weights is None else args.max_drop
+    source = samples.data_file(args.calibration_file, folder, args.samples, training=True)
+    calibration = samples.convert(source, args.weights, length, True, folder / "calibration")
     sidebyside.run_module(
         "models.bert.quantize", "--model", folder / "float32", "--output_dir", folder / "int8", "--eval_json_path",
-        questions, "--max_drop", budget,
+        questions, "--calibration_data", calibration, "--max_drop", budget,
     )  # fmt: skip
 
 
@@ -132,8 +142,16 @@ def measure(case: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]
 def check_answers(same: dict[str, float]) -> None:
     """Float32 is float32, whatever the batches are."""
     for name, share in same.items():
-        if OURS[name][0] == "float32" and share < SAME_ANSWERS:
+        if OURS[name].export == "float32" and share < SAME_ANSWERS:
             raise UserError(f"{name} gives {share:.2%} of the answers of {PADDED}: these are not the same models")
+
+
+def add_quantization_flags(parser: argparse.ArgumentParser) -> None:
+    """How the 8 bits are made."""
+    parser.add_argument(
+        "--calibration_file", type=Path, help="SQuAD JSON of training, for the ranges; the generated one when not given"
+    )
+    parser.add_argument("--max_drop", type=float, default=0.5, help="points of F1 that 8 bits may cost")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -141,7 +159,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     samples.add_flags(parser, samples=256)
     parser.add_argument("--batch_size", type=int, default=32, help="windows of a padded batch, or that arrive together")
-    parser.add_argument("--max_drop", type=float, default=0.5, help="points of F1 that 8 bits may cost")
+    add_quantization_flags(parser)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="row lengths, with which model")
     return parser.parse_args(argv)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import samples, sidebyside
-from benchmarks.deployment_speed import draw_questions, make_exports, predict_padded
+from benchmarks.deployment_speed import add_quantization_flags, draw_questions, make_exports, predict_padded
 from data_tools.feature_store import FeatureSet
 from models.common.cli import run_main
 from models.common.errors import UserError
@@ -119,7 +119,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES, help="windows of a batch")
     parser.add_argument("--base", action="store_true", help="random weights of BERT-base's size instead of --weights")
     parser.add_argument("--minutes", type=float, default=15.0, help="no further repetition after so long; one is done")
-    parser.add_argument("--max_drop", type=float, default=0.5, help="points of F1 that 8 bits may cost")
+    add_quantization_flags(parser)
     return parser.parse_args(argv)
 
 

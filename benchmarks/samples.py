@@ -64,20 +64,25 @@ def data_file(given: Path | None, folder: Path, questions: int, training: bool) 
 
 def draw(args: argparse.Namespace, length: int, training: bool) -> FeatureSet:
     """`args.samples` windows of `length` tokens, drawn at random from the data."""
-    vocab = (args.weights or minilm_folder()) / "vocab.txt"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = data_file(args.data_file, folder, args.samples, training)
-        convert_squad(
-            SquadConversion(
-                source, vocab, folder / "features", training, span=SpanOptions(length, min(128, length // 3)),
-                dataset_format="numpy", skip=frozenset(["misaligned"]),
-            )
-        )  # fmt: skip
-        features = load_features(folder / "features")
+        features = load_features(convert(source, args.weights, length, training, folder / "features"))
         if len(features) < args.samples:
             raise UserError(f"{source}: has {len(features)} windows, --samples asks for {args.samples}")
         return features.select(np.random.default_rng(args.seed).permutation(len(features))[: args.samples])
+
+
+def convert(source: Path, weights: Path | None, length: int, training: bool, folder: Path) -> Path:
+    """Write the windows of a SQuAD file into `folder`, with the vocabulary of the weights; returns it."""
+    vocab = (weights or minilm_folder()) / "vocab.txt"
+    convert_squad(
+        SquadConversion(
+            source, vocab, folder, training, span=SpanOptions(length, min(128, length // 3)), dataset_format="numpy",
+            skip=frozenset(["misaligned"]),
+        )
+    )  # fmt: skip
+    return folder
 
 
 def describe(features: FeatureSet, length: int) -> dict[str, Any]:

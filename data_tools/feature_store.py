@@ -85,6 +85,11 @@ class FeatureSet:
             self.info,
         )
 
+    def spread_by_length(self, count: int) -> "FeatureSet":
+        """At most `count` samples, evenly spread from the shortest to the longest, in that order."""
+        order = np.argsort(self.lengths, kind="stable")
+        return self.select(order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)])
+
     @staticmethod
     def join(parts: Sequence["FeatureSet"], info: dict[str, Any] | None = None) -> "FeatureSet":
         """The samples of all parts, one behind the other; a single part is not copied (and stays memory-mapped)."""

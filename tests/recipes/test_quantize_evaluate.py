@@ -13,9 +13,13 @@ from data_tools.features.span import SpanOptions
 from models.bert import evaluate, export, quantize
 from models.common.errors import UserError
 from models.common.export.manifest import read_manifest
+from models.common.export.quantize import METHODS
 from models.common.files import read_json
 from models.common.finetune.agreement import agreement
 from models.common.runtime.exported import runtime_of
+from models.common.weights.names import HUGGING_FACE_BERT
+from models.common.weights.reading import read_checkpoint
+from models.common.weights.safetensors_file import write_safetensors
 from tests.tiny import write_squad, write_weights
 
 LENGTH = 64
@@ -126,23 +130,34 @@ def products(path: Path) -> tuple[int, int]:
     graph = onnx.load(str(path)).graph
     weights = {tensor.name for tensor in graph.initializer}
     kinds = [node.op_type for node in graph.node]
-    eight = sum(kind in ("MatMulInteger", "QLinearMatMul", "DynamicQuantizeMatMul") for kind in kinds)
+    eight = kinds.count("MatMulIntegerToFloat")
     return eight, sum(node.op_type == "MatMul" and node.input[1] in weights for node in graph.node)
 
 
-@pytest.mark.parametrize("method", ["dynamic", "static"])
-def test_eight_bits_within_the_budget(table, tmp_path, minilm_dir, method):
+@pytest.fixture(scope="module")
+def ranges(table, weights, minilm_dir) -> dict[str, dict[str, object]]:
+    """Method -> the flags that it takes."""
+    options = SpanOptions(max_seq_length=LENGTH, doc_stride=16)
+    convert_squad(SquadConversion(
+        table / "tiny.json", minilm_dir / "vocab.txt", table / "features", False, span=options, dataset_format="numpy",
+    ))  # fmt: skip
+    amax = {
+        HUGGING_FACE_BERT.from_canonical(name).replace(".weight", "._input_quantizer._amax"): np.float32([4.0])
+        for name in read_checkpoint(weights).tensors
+        if name.startswith("encoder.") and name.endswith(".weight") and "norm" not in name
+    }
+    write_safetensors(table / "qat.safetensors", amax, {})
+    return {
+        "dynamic": {}, "static": {"calibration_data": table / "features", "calibration_samples": 5},
+        "qat": {"clip_ranges": table / "qat.safetensors"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_eight_bits_within_the_budget(table, ranges, tmp_path, method):
     source = table / "exports/onnxruntime-fp32"
-    more = {}
-    if method == "static":
-        options = SpanOptions(max_seq_length=LENGTH, doc_stride=16)
-        convert_squad(SquadConversion(
-            table / "tiny.json", minilm_dir / "vocab.txt", tmp_path / "features", False, span=options,
-            dataset_format="numpy",
-        ))  # fmt: skip
-        more = {"calibration_data": tmp_path / "features", "calibration_samples": 5}
     quantize.main(flags({"model": source, "output_dir": tmp_path / "q", "eval_json_path": table / "own.json",
-                         "method": method, "max_drop": 100, **more}))  # fmt: skip
+                         "max_drop": 100, **ranges[method]}))  # fmt: skip
     manifest = read_manifest(tmp_path / "q")
     said = manifest.quantization
     assert manifest.precision == "int8" and said.method == method and said.metric_before == 100.0
@@ -163,8 +178,8 @@ def test_nothing_is_written_that_costs_more_than_the_budget(table, tmp_path, cap
 
     real = quantizing.quantize
 
-    def wrong(source, target, how, calibration=()):
-        real(source, target, how, calibration)
+    def wrong(source, target, how, ranges):
+        real(source, target, how, ranges)
         model = onnx.load(str(target))
         for tensor in model.graph.initializer:
             if tensor.name == "heads.span.weight.transposed":
@@ -185,10 +200,11 @@ def test_nothing_is_written_that_costs_more_than_the_budget(table, tmp_path, cap
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"method": "static"}, "--calibration_data belongs to --method static"),
-        ({"calibration_data": "x"}, "--calibration_data belongs to --method static"),
+        ({"calibration_data": "x", "clip_ranges": "y"}, "both say how wide the 8 bits reach; leave one out"),
+        ({"calibration_samples": 5}, "says how many of --calibration_data; give that too"),
+        ({"clip_ranges": "nowhere.bin"}, "nowhere.bin"),
         ({"max_drop": -1}, "--max_drop not negative"),
-        ({"calibration_samples": 0}, "--calibration_samples must be positive"),
+        ({"calibration_data": "x", "calibration_samples": 0}, "--calibration_samples must be positive"),
         ({"eval_json_path": None}, "a span model takes --eval_json_path"),
     ],
 )

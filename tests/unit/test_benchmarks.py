@@ -15,7 +15,16 @@ import torch
 from transformers import BertConfig, BertForQuestionAnswering
 from transformers.models.bert.tokenization_bert_legacy import BasicTokenizer, WordpieceTokenizer, load_vocab
 
-from benchmarks import google_squad, peer_squad_finetune, samples, sidebyside, table, training_speed
+from benchmarks import (
+    deployment_speed,
+    google_squad,
+    latency_grid,
+    peer_squad_finetune,
+    samples,
+    sidebyside,
+    table,
+    training_speed,
+)  # fmt: skip
 from data_tools.convert import SquadConversion, convert_squad
 from data_tools.feature_store import FeatureSet, load_features
 from data_tools.features.span import SpanOptions
@@ -34,11 +43,16 @@ RACES = {
     "evaluation_speed": "--weights {weights} --rows 2 --batch_size 3",
     "cpp_vs_onnxruntime": "--weights {weights} --data_file {data} --rows 2 --cases packed padded",
     "conversion": "--formats numpy mindrecord",
+    "deployment_speed": "--weights {weights} --data_file {data} --cases 384 --max_drop 100",
+    "latency_grid": "--weights {weights} --data_file {data} --max_drop 100",
 }
-OURS = {"cpp_vs_onnxruntime": "C++, MindSpore Lite"}
+OURS = {"cpp_vs_onnxruntime": ["C++, MindSpore Lite"], "deployment_speed": [*deployment_speed.OURS],
+        "latency_grid": [*latency_grid.OURS]}  # fmt: skip
 CASES = {"training_speed": ["training"], "evaluation_speed": ["evaluation"],
-         "cpp_vs_onnxruntime": ["packed", "padded"], "conversion": ["numpy", "mindrecord"]}  # fmt: skip
-PEERS = {"training_speed": 3, "evaluation_speed": 2, "cpp_vs_onnxruntime": 1, "conversion": 1}
+         "cpp_vs_onnxruntime": ["packed", "padded"], "conversion": ["numpy", "mindrecord"],
+         "deployment_speed": ["384"], "latency_grid": ["grid"]}  # fmt: skip
+PEERS = {"training_speed": 3, "evaluation_speed": 2, "cpp_vs_onnxruntime": 1, "conversion": 1, "deployment_speed": 1,
+         "latency_grid": 2}  # fmt: skip
 LENGTH = TINY.max_position_embeddings
 SEED = 5
 
@@ -81,9 +95,10 @@ def test_the_figures_of_a_race_add_up(race):
     assert list(result["results"]) == CASES[name]
     for summary in result["results"].values():
         contenders, work = summary["contenders"], summary["work_per_repetition"]
-        ours = OURS.get(name, "ours")
-        assert next(iter(contenders)) == ours and len(contenders) == 1 + PEERS[name]
-        assert set(summary["ratios"]) == {f"{ours} / {peer}" for peer in contenders if peer != ours}
+        ours = OURS.get(name, ["ours"])
+        peers = [who for who in contenders if who not in ours]
+        assert list(contenders) == [*ours, *peers] and len(peers) == PEERS[name]
+        assert set(summary["ratios"]) == {f"{own} / {peer}" for own in ours for peer in peers}
         for who, made in contenders.items():
             seconds = [run["seconds"] for run in made["repetitions"]]
             assert len(seconds) == 1 and made["median_seconds"] == median(seconds)
@@ -91,9 +106,9 @@ def test_the_figures_of_a_race_add_up(race):
             assert all(run["waiting_cpu_seconds"] < 0.2 for run in made["repetitions"]), who
             for unit, amount in work.items():
                 assert made[f"{unit}_per_second"] == pytest.approx(amount / made["median_seconds"])
-            if who != ours:
-                ratio = summary["ratios"][f"{ours} / {who}"]
-                quotient = made["median_seconds"] / contenders[ours]["median_seconds"]
+            for own in ours if who in peers else ():
+                ratio = summary["ratios"][f"{own} / {who}"]
+                quotient = made["median_seconds"] / contenders[own]["median_seconds"]
                 assert ratio["ratio"] == ratio["lowest"] == ratio["highest"] == pytest.approx(quotient)
 
 
@@ -106,6 +121,12 @@ def test_all_contenders_of_a_race_did_the_same_work(race):
             assert summary["work_per_repetition"]["features"] >= 200
             assert 0.99 <= summary["equal_labels"] <= 1 and len(summary["tokens_sha256"]) == 64
             continue
+        if name == "deployment_speed":
+            check_answers(summary)
+            continue
+        if name == "latency_grid":
+            check_cells(summary)
+            continue
         drawn = summary["samples"]
         assert drawn["windows"] == 6 and drawn["row_length"] == LENGTH
         assert drawn["real_tokens"] == drawn["mean_length"] * 6 <= 6 * LENGTH
@@ -115,6 +136,31 @@ def test_all_contenders_of_a_race_did_the_same_work(race):
         assert logits["largest_logit"] > 0 and len(logits["largest_difference"]) == PEERS[name]
         for difference in logits["largest_difference"].values():
             assert difference <= samples.LOGITS_TOLERANCE * logits["largest_logit"]
+
+
+def check_answers(summary: dict) -> None:
+    """The same questions with the same answers in float32, however they are batched."""
+    assert summary["work_per_repetition"] == {"questions": 6}
+    runs = {name: made["repetitions"][0] for name, made in summary["contenders"].items()}
+    assert len({run["windows"] for run in runs.values()}) == 1
+    for name, share in summary["answers_in_common"].items():
+        if deployment_speed.OURS[name].export == "float32":
+            assert share == 1.0 and runs[name]["f1"] == runs[deployment_speed.PADDED]["f1"]
+    assert summary["quantization"]["method"] == "static"
+    sizes = {name: made["description"]["bytes"] for name, made in summary["contenders"].items()}
+    assert sizes["int8, sorted"] < sizes["float32, sorted"]
+
+
+def check_cells(summary: dict) -> None:
+    """Every cell of every contender, and a plot."""
+    assert summary["work_per_repetition"] == {"windows": 3}
+    assert set(summary["cells"]) == set(summary["contenders"])
+    for name, cells in summary["cells"].items():
+        times = summary["contenders"][name]["repetitions"][0]["cells"]
+        assert set(cells) == set(times) == {f"{LENGTH}x1", f"{LENGTH}x2"}
+        for cell, seconds in times.items():
+            assert cells[cell]["batch_ms"] == pytest.approx(1e3 * seconds)
+            assert cells[cell]["windows_per_second"] == pytest.approx(int(cell[-1]) / seconds)
 
 
 def test_stored_results_become_tables(race, tmp_path, capsys):
@@ -128,7 +174,7 @@ def test_stored_results_become_tables(race, tmp_path, capsys):
     table.main([str(real)])
     lines = capsys.readouterr().out.splitlines()
     rows = [line for line in lines if line.startswith(f"| {name} |")]
-    assert len(rows) == PEERS[name] * len(CASES[name])
+    assert len(rows) == PEERS[name] * len(OURS.get(name, ["ours"])) * len(CASES[name])
     assert all(line.count("|") == len(table.RACES) + 1 for line in lines if line.startswith("|"))
     ratios = [ratio["ratio"] for summary in result["results"].values() for ratio in summary["ratios"].values()]
     assert [f"**{ratio:.2f}**" in row for ratio, row in zip(ratios, rows, strict=True)] == [True] * len(rows)
@@ -243,6 +289,8 @@ MISTAKES = [
      "not in SQuAD v1.1 format, question 1: KeyError('qas')"),
     ("peer_squad_finetune", "--output_dir {data} --weights {weights}", "File exists"),
     ("environment", "--output {folder}", "Is a directory"),
+    ("deployment_speed", f"{RACE} --data_file {{data}} --samples 999", "questions, --samples asks for 999"),
+    ("latency_grid", f"{RACE} --lengths 64 0", "--lengths, --batches and --minutes must be positive"),
     ("table", "{data}", "is no result of a benchmark"),
     ("table", "no.json", "no such file"),
 ]  # fmt: skip

@@ -1,5 +1,8 @@
 """An ONNX export in 8 bits, within a budget: the flow of every `quantize` command.
 
+How wide the 8 bits have to reach is seen in every batch, or known before: from samples (`--calibration_data`), or from
+training with quantization (`--clip_ranges`). Known before is better: results do not depend on what shares a batch.
+
 A ladder of settings is tried, from the fastest to the most careful: all dense layers of the encoder in 8 bits; then
 with an eighth, a quarter and a half of them in float32, first those whose quantization alone changes the outputs most.
 The first one whose score drops by no more than `--max_drop` is written; where none does, nothing is, and the command
@@ -10,7 +13,7 @@ import argparse
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +22,10 @@ import numpy as np
 from data_tools.feature_store import FeatureSet, load_features
 from models.common.cli import command_parser
 from models.common.errors import UserError, needed
+from models.common.export.clip_ranges import read_clip_ranges
 from models.common.export.exporter import check_target, publish
 from models.common.export.manifest import Manifest, Quantization, read_manifest, write_manifest
-from models.common.export.quantize import METHODS, Feed, Int8, dense_layers, quantize
+from models.common.export.quantize import METHODS, Feed, Int8, Ranges, calibrate, dense_layers, quantize
 from models.common.files import sha256_of
 from models.common.finetune.offline import OfflineTask, data_flags, given_task
 from models.common.machine import cpu
@@ -30,6 +34,7 @@ from models.common.runtime.onnx_batches import feed_of, plan_batches
 from models.common.runtime.onnxruntime_runtime import OnnxRuntime
 
 SHARES = (0.0, 0.125, 0.25, 0.5)  # of the dense layers in float32, one rung of the ladder each
+CALIBRATION_SAMPLES = 128
 PROBES = 32  # samples that tell which layers are sensitive
 HEADS = "heads."  # a head is small, and what it rounds nothing can make good
 PADDING = "sorted by length, each batch padded to its longest sample"
@@ -40,9 +45,11 @@ def main(module: str, description: str, argv: list[str] | None) -> None:
     parser = command_parser(module, description)
     parser.add_argument("--model", type=Path, required=True, help="folder of an ONNX export, float32")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder for the 8-bit model")
-    parser.add_argument("--method", choices=METHODS, default="dynamic", help="how ranges of activations are found")
-    parser.add_argument("--calibration_data", type=Path, help="static: features of data_tools.convert")
-    parser.add_argument("--calibration_samples", type=int, default=128, help="static: how many of them")
+    parser.add_argument(
+        "--calibration_data", type=Path, help="find the ranges once, in these features of data_tools.convert"
+    )
+    parser.add_argument("--calibration_samples", type=int, help=f"how many of them (default {CALIBRATION_SAMPLES})")
+    parser.add_argument("--clip_ranges", type=Path, help="take them from this checkpoint of training with quantization")
     parser.add_argument("--max_drop", type=float, default=0.5, help="most that the score may drop, in points of 100")
     parser.add_argument(
         "--vnni_only", action="store_true", help="weights in all 8 bits: right only on CPUs with VNNI (or on ARM)"
@@ -64,9 +71,11 @@ def main(module: str, description: str, argv: list[str] | None) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Everything that can be wrong with the flags alone."""
-    if (args.calibration_data is not None) != (args.method == "static"):
-        raise UserError("--calibration_data belongs to --method static, which needs it")
-    if args.calibration_samples < 1 or not args.max_drop >= 0:
+    if args.calibration_data is not None and args.clip_ranges is not None:
+        raise UserError("--calibration_data and --clip_ranges both say how wide the 8 bits reach; leave one out")
+    if args.calibration_samples is not None and args.calibration_data is None:
+        raise UserError("--calibration_samples says how many of --calibration_data; give that too")
+    if (args.calibration_samples is not None and args.calibration_samples < 1) or not args.max_drop >= 0:
         raise UserError("--calibration_samples must be positive, --max_drop not negative")
 
 
@@ -74,26 +83,32 @@ def run(args: argparse.Namespace, manifest: Manifest, task: OfflineTask, target:
     """Climb the ladder and write the first that keeps the budget."""
     source = args.model / manifest.artefact.file
     features = task.prepare(scratch)
+    layers = dense_layers(source)
+    heads = tuple(name for name in layers if name.startswith(HEADS))
+    encoder = {name: reads for name, reads in layers.items() if name not in heads}
     calibration = calibration_features(args, manifest)
+    ranges = None
+    if calibration is not None:
+        ranges = calibrate(source, encoder.values(), feeds(manifest, calibration))
+    elif args.clip_ranges is not None:
+        ranges = read_clip_ranges(args.clip_ranges, encoder)
+    method = METHODS[0 if ranges is None else 1 if calibration else 2]
     metric, before = scored(task, features, manifest, source, scratch / "float")
     print(f"float32: {metric} {before:.2f}", flush=True)
-    layers = dense_layers(source)
-    heads = tuple(node for node, weights in layers.items() if weights.startswith(HEADS))
-    encoder = [node for node in layers if node not in heads]
-    ranked: list[str] = []
+    whole, ranked = Int8(method, not args.vnni_only, heads), []
     for share in SHARES:
         if share and not ranked:
-            ranked = by_sensitivity(args, manifest, source, encoder, features, scratch)
+            ranked = by_sensitivity(whole, manifest, source, encoder, features, ranges, scratch)
         in_float = (*heads, *ranked[: round(share * len(encoder))])
-        how = Int8(args.method, not args.vnni_only, in_float)
+        how = replace(whole, in_float=in_float)
         made = scratch / target.name
-        quantize(source, made, how, feeds(manifest, calibration))
+        quantize(source, made, how, ranges)
         _, after = scored(task, features, manifest, made, scratch / "int8")
         kept = f", {len(in_float) - len(heads)} of {len(encoder)} dense layers in float32" if share else ""
-        print(f"int8 {args.method}: {metric} {after:.2f} ({after - before:+.2f}){kept}", flush=True)
+        print(f"int8 {method}: {metric} {after:.2f} ({after - before:+.2f}){kept}", flush=True)
         if before - after <= args.max_drop:
             said = Quantization(
-                args.method, how.reduce_range, tuple(layers[node] for node in in_float), len(calibration or ()),
+                method, how.reduce_range, in_float, len(calibration or ()),
                 source.stat().st_size, made.stat().st_size, metric, before, after, args.max_drop, task.data.name,
                 len(features), PADDING, tuple(cpu()["flags"]),
             )  # fmt: skip
@@ -101,7 +116,7 @@ def run(args: argparse.Namespace, manifest: Manifest, task: OfflineTask, target:
             return
     raise UserError(
         f"no setting keeps {metric} within {args.max_drop} of {before:.2f}; nothing was written. A larger --max_drop, "
-        f"{'--method dynamic' if args.method == 'static' else 'training with quantization'} or float32 is left"
+        f"{'--calibration_data' if ranges is None else 'training with quantization'} or float32 is left"
     )
 
 
@@ -114,13 +129,13 @@ def calibration_features(args: argparse.Namespace, manifest: Manifest) -> Featur
     if int(features.lengths.max()) > longest:
         found = features.lengths.max()
         raise UserError(f"{args.calibration_data}: samples of {found} tokens, the model takes {longest}")
-    count = min(args.calibration_samples, len(features))
+    count = min(args.calibration_samples or CALIBRATION_SAMPLES, len(features))
     return features.select(np.linspace(0, len(features) - 1, count).astype(int))
 
 
-def feeds(manifest: Manifest, features: FeatureSet | None) -> Iterator[Feed]:
+def feeds(manifest: Manifest, features: FeatureSet) -> Iterator[Feed]:
     """The inputs of the graph for all samples, batch by batch."""
-    for rows, length, count in plan_batches(features.lengths, manifest, None) if features else ():
+    for rows, length, count in plan_batches(features.lengths, manifest, None):
         batch = pack(features, rows, length, count)
         yield feed_of(manifest, batch.arrays)
 
@@ -136,16 +151,18 @@ def scored(task: OfflineTask, features: FeatureSet, manifest: Manifest, file: Pa
 
 
 def by_sensitivity(
-    args: argparse.Namespace, manifest: Manifest, source: Path, encoder: list[str], features: FeatureSet, scratch: Path
-) -> list[str]:
-    """The encoder's dense layers, first the one whose quantization alone changes the outputs most."""
-    order = np.argsort(features.lengths, kind="stable")
-    probes = features.select(order[np.linspace(0, len(order) - 1, min(PROBES, len(order))).astype(int)])
-    calibration, changes = calibration_features(args, manifest), {}
+    how: Int8, manifest: Manifest, source: Path, encoder: Iterable[str], features: FeatureSet,
+    ranges: Ranges | None, scratch: Path,
+) -> list[str]:  # fmt: skip
+    """The encoder's dense layers, first the one whose quantization alone changes the outputs most.
+
+    how: to quantize, with the whole encoder in 8 bits.
+    """
+    probes, changes = features.spread_by_length(PROBES), {}
     wanted = OnnxRuntime(manifest, source).predict(probes)
     for node in encoder:
-        how = Int8(args.method, not args.vnni_only, tuple(other for other in dense_layers(source) if other != node))
-        quantize(source, scratch / "probe.onnx", how, feeds(manifest, calibration))
+        alone = replace(how, in_float=(*how.in_float, *(other for other in encoder if other != node)))
+        quantize(source, scratch / "probe.onnx", alone, ranges)
         found = OnnxRuntime(manifest, scratch / "probe.onnx").predict(probes)
         changes[node] = sum(
             float(np.square(np.concatenate(found[name]) - np.concatenate(wanted[name])).mean()) for name in wanted

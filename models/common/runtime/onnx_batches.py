@@ -14,8 +14,8 @@ from models.common.packing import PER_SAMPLE, PackedBatch, Row, Samples, pack, p
 from models.common.progress import track
 from models.common.runtime.timing import Stopwatch, latency
 
-# Padded positions of a batch whose size is free: enough to keep two cores busy, few enough to stay near their caches.
-BATCH_TOKENS = 4096
+# Padded positions of a batch whose size is free: enough to keep two cores busy, few enough to stay in their caches.
+BATCH_TOKENS = 512
 
 Feed = dict[str, np.ndarray]  # name of an input -> [R, T]
 

@@ -258,6 +258,7 @@ HUGGING_FACE_BERT = NameTable(
         "cls.predictions.decoder.bias": "heads.mlm.bias",
     },
     counting=("bert.embeddings.position_ids",),
+    training_state={"*_quantizer._amax": "clip ranges of training with quantization, which `quantize` takes"},
 )
 
 # transformers Nezha*Model; Huawei's own PyTorch files have BERT's names, without the position table.
