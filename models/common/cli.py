@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -11,7 +12,9 @@ USER_ERROR_EXIT_CODE = 2
 
 
 def run_main(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> None:
-    """Run a command and exit: 0 or what it returns, 2 for a `UserError`, 130 when interrupted."""
+    """Run a command and exit: 0 or what it returns, 2 for a `UserError`, 130 when interrupted (Ctrl-C or SIGTERM)."""
+    # MindSpore takes Ctrl-C over while it computes, and answers it with a SIGTERM to its own process.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = main(argv) or 0
         sys.stdout.flush()

@@ -12,18 +12,12 @@ from models.common.runtime.mindspore_lite_runtime import build_program
 from models.common.weights.loading import load_into
 from models.common.weights.reading import read_checkpoint
 from tests.cpp.deployment import LENGTH, PADDED_ROWS, PER_ROW, ROWS, Deployed, deploy, write_short_squad
-from tests.tiny import write_weights
 
 
 @pytest.fixture(scope="session")
 def program() -> Path:
     """The C++ program, as build.sh makes it."""
     return build_program()
-
-
-@pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory, minilm_dir) -> Path:
-    return write_weights(tmp_path_factory.mktemp("weights") / "tiny", minilm_dir / "vocab.txt", groups=("heads.span",))
 
 
 @pytest.fixture(scope="session")

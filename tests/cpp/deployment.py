@@ -12,6 +12,7 @@ import numpy as np
 from models.bert import export, preprocess
 from models.common.export.manifest import FILE_NAME
 from models.common.files import sha256_of
+from tests.commands import flags
 from tests.tiny import PARAGRAPHS
 
 LENGTH = 64  # tokens of a sample and of a row
@@ -52,11 +53,10 @@ def write_short_squad(path: Path) -> Path:
 def deploy(weights: Path, data: Path, folder: Path, **settings: object) -> Deployed:
     """Export `weights` in the lowered format, verified, and preprocess `data` for it."""
     model, samples = folder / "mindir", folder / "samples"
-    flags = {
+    export.main(flags({
         "export_ckpt_file": weights, "export_file_name": model / "tiny", "file_format": "MINDIR_LITE",
         "max_seq_length": LENGTH, "doc_stride": 16, **settings,
-    }  # fmt: skip
-    export.main([text for name, value in flags.items() for text in (f"--{name}", str(value))])
+    }))  # fmt: skip
     preprocess.main(["--manifest", str(model), "--eval_json_path", str(data), "--result_path", str(samples)])
     return Deployed(model, samples, {name: read_bins(samples / name, "span_bs1") for name in FOLDERS})
 

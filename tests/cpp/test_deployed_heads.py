@@ -15,6 +15,7 @@ from models.common.export.manifest import read_manifest
 from models.common.tagging import tag_names
 from models.common.weights.canonical import save_canonical
 from models.common.weights.names import canonical_shapes
+from tests.commands import flags
 from tests.recipes.test_run_classifier import LAYOUT, SCORES, write_texts
 from tests.recipes.test_run_ner import sentences, write_lines
 from tests.tiny import TINY
@@ -35,10 +36,6 @@ MODELS = {
         {"unit": "word", "use_crf": "true", "with_lstm": "true"},
     ),
 }
-
-
-def flags(settings: dict) -> list[str]:
-    return [text for name, value in settings.items() for text in (f"--{name}", str(value))]
 
 
 def write_weights(folder: Path, vocab: Path, groups: tuple[str, ...], labels: list[str] | None) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.bert import run_squad
+from tests.commands import flags
 from tests.cpp.deployment import Deployed, contents, deploy
 from tests.tiny import PARAGRAPHS, write_squad
 
@@ -54,11 +55,10 @@ def test_everything_is_where_help_says(finished):
 
 
 def test_answers_and_score_are_those_of_mindspore(finished, tiny_weights, data, tmp_path):
-    flags = {
+    run_squad.main(flags({
         "do_eval": "true", "eval_json_path": data, "load_finetune_checkpoint_path": tiny_weights,
         "save_finetune_checkpoint_path": tmp_path, "max_seq_length": 64, "doc_stride": 16,
-    }  # fmt: skip
-    run_squad.main([text for name, value in flags.items() for text in (f"--{name}", str(value))])
+    }))  # fmt: skip
     predictions = json.loads((finished / "predictions.json").read_text())
     assert predictions == json.loads((tmp_path / "predictions.json").read_text())
     assert any(predictions.values())

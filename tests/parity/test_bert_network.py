@@ -1,5 +1,6 @@
 """BERT against transformers: every layer, every output, the loss and the gradient of every parameter."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import mindspore
@@ -77,11 +78,11 @@ def run_everything(cell: Everything, batch: dict[str, np.ndarray]) -> SimpleName
     )
 
 
-def random_weights(config: EncoderConfig, groups: list[str], seed: int) -> dict[str, np.ndarray]:
+def random_weights(config: EncoderConfig, groups: Sequence[str], seed: int, labels: int = 2) -> dict[str, np.ndarray]:
     """Weights large enough that softmax, activation and LayerNorm all work away from their linear range."""
     generator = np.random.default_rng(seed)
     tensors = {}
-    for name, shape in canonical_shapes(config, groups).items():
+    for name, shape in canonical_shapes(config, groups, labels).items():
         values = generator.normal(0.0, 0.3, shape)
         tensors[name] = (values + name.endswith("norm.weight")).astype(np.float32)
     return tensors

@@ -27,15 +27,11 @@ from models.common.weights.loading import load_into
 from models.common.weights.mindspore_ckpt import write_ckpt
 from models.common.weights.names import canonical_shapes
 from models.common.weights.reading import read_checkpoint
+from tests.commands import flags
 from tests.tiny import TINY, write_squad, write_weights
 from tests.tolerances import TOLERANCES
 
 LENGTH, ROWS = 64, 2
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory, minilm_dir) -> Path:
-    return write_weights(tmp_path_factory.mktemp("weights") / "tiny", minilm_dir / "vocab.txt", groups=("heads.span",))
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +48,9 @@ def features(tmp_path_factory, minilm_dir) -> Path:
 
 
 @pytest.fixture(scope="module")
-def network(weights) -> nn.Cell:
+def network(tiny_weights) -> nn.Cell:
     set_device("CPU")
-    checkpoint = read_checkpoint(weights)
+    checkpoint = read_checkpoint(tiny_weights)
     network = BertForQuestionAnswering(checkpoint.config)
     load_into(network, checkpoint.tensors, allow_unused=("pooler.*",))
     network.set_train(False)
@@ -67,15 +63,15 @@ def arguments(weights: Path, target: Path, **changes: object) -> list[str]:
         "export_batch_size": ROWS,
         **changes,
     }  # fmt: skip
-    return [text for name, value in settings.items() if value is not None for text in (f"--{name}", str(value))]
+    return flags(settings)
 
 
 @pytest.fixture(scope="module")
-def exported(weights, tmp_path_factory) -> Path:
+def exported(tiny_weights, tmp_path_factory) -> Path:
     """A folder of each format with an export, to be copied."""
     folder = tmp_path_factory.mktemp("exported")
     for file_format in ("MINDIR", "MINDIR_LITE"):
-        main(arguments(weights, folder / file_format / "m", file_format=file_format, verify="false"))
+        main(arguments(tiny_weights, folder / file_format / "m", file_format=file_format, verify="false"))
     return folder
 
 
@@ -100,11 +96,11 @@ def rows(seed: int = 0) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_mindir_loaded_by_mindspore_equals_the_network(weights, exported, network, tmp_path, packed):
+def test_mindir_loaded_by_mindspore_equals_the_network(tiny_weights, exported, network, tmp_path, packed):
     artefact = exported / "MINDIR/m.mindir"
     if not packed:
         artefact = tmp_path / "m.mindir"
-        main(arguments(weights, artefact, packed=False, verify="false"))
+        main(arguments(tiny_weights, artefact, packed=False, verify="false"))
     arrays = rows()
     if not packed:  # one sample a row: sequence ids are the mask, positions count through the row
         arrays["sequence_ids"] = (arrays["sequence_ids"] > 0).astype(np.int32)
@@ -120,11 +116,11 @@ def test_mindir_loaded_by_mindspore_equals_the_network(weights, exported, networ
         assert other.asnumpy()[real].std() > 100 * atol
 
 
-def test_lowered_weights_are_the_same_bits(weights, exported):
+def test_lowered_weights_are_the_same_bits(tiny_weights, exported):
     model = ModelProto.FromString((exported / "MINDIR_LITE/m.mindir").read_bytes())
     assert model.mind_ir_version == read_manifest(exported / "MINDIR_LITE").artefact.ir_version == 1
     found = {tensor.name.rpartition(":")[2]: (tuple(tensor.dims), tensor.raw_data) for tensor in model.graph.parameter}
-    tensors = read_checkpoint(weights).tensors
+    tensors = read_checkpoint(tiny_weights).tensors
     assert found == {name: (array.shape, array.tobytes()) for name, array in tensors.items()}
 
 
@@ -145,11 +141,11 @@ def test_relative_positions_lowered_give_the_networks_answers(tmp_path, minilm_d
 
 
 @pytest.mark.parametrize("file_format", ["MINDIR", "MINDIR_LITE"])
-def test_exporting_twice_gives_the_same_results(weights, tmp_path, capsys, file_format):
+def test_exporting_twice_gives_the_same_results(tiny_weights, tmp_path, capsys, file_format):
     """Over the first export, in the same folder, which is not refused."""
     parities = []
     for _ in range(2):
-        main(arguments(weights, tmp_path / "m", file_format=file_format))
+        main(arguments(tiny_weights, tmp_path / "m", file_format=file_format))
         parities.append(read_manifest(tmp_path).parity)
     assert parities[0].max_abs_difference.keys() == {"start_logits", "end_logits"}
     assert all(value <= parities[1].tolerance for value in parities[1].max_abs_difference.values())
@@ -201,12 +197,12 @@ def damage(kind: str):
 
 @pytest.mark.parametrize("file_format", ["MINDIR", "MINDIR_LITE"])
 @pytest.mark.parametrize("kind", ["one weight", "nan"])
-def test_a_damaged_artefact_is_no_success(weights, exported, tmp_path, capsys, monkeypatch, file_format, kind):
+def test_a_damaged_artefact_is_no_success(tiny_weights, exported, tmp_path, capsys, monkeypatch, file_format, kind):
     shutil.copytree(exported / file_format, tmp_path, dirs_exist_ok=True)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     monkeypatch.setattr(mindir, "_read_export", damage(kind))
     capsys.readouterr()
-    error = refused(arguments(weights, tmp_path / "m", file_format=file_format), capsys)
+    error = refused(arguments(tiny_weights, tmp_path / "m", file_format=file_format), capsys)
     assert "verification failed" in error or "is not a finite number" in error
     # The good artefact of before is still the one that lies there.
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -235,7 +231,7 @@ def refused(argv: list[str], capsys) -> str:
     return parts[1]
 
 
-def test_what_the_flags_do(weights, features, minilm_dir, tmp_path, capsys):
+def test_what_the_flags_do(tiny_weights, features, minilm_dir, tmp_path, capsys):
     """One export with every flag off its default, one with the fewest."""
     vocab = tmp_path / "words.txt"
     vocab.write_bytes((minilm_dir / "vocab.txt").read_bytes())
@@ -243,7 +239,7 @@ def test_what_the_flags_do(weights, features, minilm_dir, tmp_path, capsys):
     (tmp_path / "settings.yaml").write_text(json.dumps({**settings, "doc_stride": 6, "n_best_size": 7}))
     main(
         arguments(
-            weights, tmp_path / "all/m.mindir", config_path=tmp_path / "settings.yaml", doc_stride=5,
+            tiny_weights, tmp_path / "all/m.mindir", config_path=tmp_path / "settings.yaml", doc_stride=5,
             max_seq_length=None, max_answer_length=9, export_batch_size=3, do_lower_case="false",
             vocab_file_path=vocab, task="squad", device_target="CPU", device_id=0, file_format="MINDIR",
             packed="true", verify="false",
@@ -259,7 +255,7 @@ def test_what_the_flags_do(weights, features, minilm_dir, tmp_path, capsys):
     assert manifest.tokenizer.lower_case is False and manifest.parity is None
     assert "NOT verified" in capsys.readouterr().out
 
-    main(arguments(weights, tmp_path / "few/m", packed="false", verify_data=features))
+    main(arguments(tiny_weights, tmp_path / "few/m", packed="false", verify_data=features))
     manifest = read_manifest(tmp_path / "few")
     assert manifest.packing is None and [tensor.source for tensor in manifest.inputs] == [
         "input_ids", "attention_mask", "token_type_ids",
@@ -268,12 +264,12 @@ def test_what_the_flags_do(weights, features, minilm_dir, tmp_path, capsys):
     assert manifest.tokenizer.lower_case is True and manifest.source_weights.file == "model.safetensors"
 
 
-def test_settings_of_a_run_are_taken_over(weights, tmp_path):
+def test_settings_of_a_run_are_taken_over(tiny_weights, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run/last").symlink_to(weights)
+    (tmp_path / "run/last").symlink_to(tiny_weights)
     (tmp_path / "run/config.yaml").write_text("max_seq_length: 40\ndoc_stride: 9\nseed: 3\n")
-    checkpoint = read_checkpoint(weights)
-    save_companions(tmp_path / "run", checkpoint.config.to_dict(), weights / "vocab.txt")
+    checkpoint = read_checkpoint(tiny_weights)
+    save_companions(tmp_path / "run", checkpoint.config.to_dict(), tiny_weights / "vocab.txt")
     write_ckpt(tmp_path / "run/squad.ckpt", checkpoint.tensors)
     for ckpt in ("run", "run/last", "run/squad.ckpt"):
         folder = tmp_path / ckpt.replace("/", "-") / "mindir"
@@ -315,7 +311,7 @@ def test_settings_of_a_run_are_taken_over(weights, tmp_path):
         ({"export_ckpt_file": "{bare}"}, ["has heads of no task"]),
     ],
 )
-def test_mistakes(weights, features, minilm_dir, tmp_path, capsys, changes, words):
+def test_mistakes(tiny_weights, features, minilm_dir, tmp_path, capsys, changes, words):
     (tmp_path / "long.txt").write_text((minilm_dir / "vocab.txt").read_text() + "superfluous\n")
     (tmp_path / "settings.yaml").write_text("batch_sise: 3\n")
     (tmp_path / "other").mkdir()
@@ -324,7 +320,7 @@ def test_mistakes(weights, features, minilm_dir, tmp_path, capsys, changes, word
     if "{bare}" in changes.values():
         write_weights(tmp_path / "bare", minilm_dir / "vocab.txt")
     filled = {name: value.format(**places) if isinstance(value, str) else value for name, value in changes.items()}
-    error = refused(arguments(weights, tmp_path / "out/m", **filled), capsys)
+    error = refused(arguments(tiny_weights, tmp_path / "out/m", **filled), capsys)
     for word in words:
         assert word.format(**places) in error
     assert not (tmp_path / "out/m.mindir").exists() and not (tmp_path / "out/manifest.json").exists()

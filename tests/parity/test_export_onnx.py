@@ -1,5 +1,6 @@
 """ONNX exports: in every shape and for every target what the network computes; what cannot be done is refused."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -16,16 +17,12 @@ from models.common.export.onnx_targets import TARGETS
 from models.common.files import sha256_of
 from models.common.runtime import onnx_batches
 from models.common.runtime.exported import runtime_of
+from tests.commands import flags
 from tests.cpp.deployment import editing
-from tests.tiny import write_weights
+from tests.tiny import TINY, write_weights
 from tests.tolerances import TOLERANCES
 
 LENGTH = 64
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory, minilm_dir) -> Path:
-    return write_weights(tmp_path_factory.mktemp("weights") / "tiny", minilm_dir / "vocab.txt", groups=("heads.span",))
 
 
 def arguments(weights: Path, target: Path, **changes: object) -> list[str]:
@@ -33,14 +30,14 @@ def arguments(weights: Path, target: Path, **changes: object) -> list[str]:
         "export_ckpt_file": weights, "export_file_name": target, "max_seq_length": LENGTH, "doc_stride": 16,
         "export_batch_size": 2, "file_format": "ONNX", **changes,
     }  # fmt: skip
-    return [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+    return flags(settings)
 
 
 @pytest.fixture(scope="module")
-def exported(weights, tmp_path_factory) -> Path:
+def exported(tiny_weights, tmp_path_factory) -> Path:
     """Of any shape, for ONNX Runtime."""
     folder = tmp_path_factory.mktemp("exported")
-    main(arguments(weights, folder / "m", packed="false", onnx_target="onnxruntime"))
+    main(arguments(tiny_weights, folder / "m", packed="false", onnx_target="onnxruntime"))
     return folder
 
 
@@ -54,8 +51,8 @@ def samples(minilm_dir):
     ("packed", "dynamic", "target"),
     [("true", "true", "any"), ("true", "false", "ascend"), ("false", "false", "onnxruntime")],
 )
-def test_every_shape_and_target_is_verified_against_the_network(weights, tmp_path, packed, dynamic, target):
-    main(arguments(weights, tmp_path / "m", packed=packed, dynamic=dynamic, onnx_target=target))
+def test_every_shape_and_target_is_verified_against_the_network(tiny_weights, tmp_path, packed, dynamic, target):
+    main(arguments(tiny_weights, tmp_path / "m", packed=packed, dynamic=dynamic, onnx_target=target))
     manifest = read_manifest(tmp_path)
     sizes = (-1, -1) if dynamic == "true" else (2, LENGTH)
     assert {tensor.shape for tensor in (*manifest.inputs, *manifest.outputs)} == {sizes}
@@ -79,8 +76,8 @@ def test_batches_and_their_order_change_nothing(exported, samples, monkeypatch):
 
 
 @pytest.mark.parametrize("target", ["any", "onnxruntime"])
-def test_openvino_gives_the_same(weights, tmp_path, samples, target):
-    main(arguments(weights, tmp_path / "m", packed="false", onnx_target=target))
+def test_openvino_gives_the_same(tiny_weights, tmp_path, samples, target):
+    main(arguments(tiny_weights, tmp_path / "m", packed="false", onnx_target=target))
     wanted, found = (runtime_of(tmp_path, name).predict(samples) for name in ("onnxruntime", "openvino"))
     for name, arrays in wanted.items():
         for one, other in zip(arrays, found[name], strict=True):
@@ -93,8 +90,8 @@ def test_a_runtime_that_cannot_run_it_is_refused(exported):
 
 
 @pytest.mark.parametrize("target", ["any", "onnxruntime"])
-def test_half_precision_is_close_and_half_the_size(weights, exported, tmp_path, samples, target):
-    main(arguments(weights, tmp_path / "m", packed="false", onnx_target=target, onnx_precision="float16"))
+def test_half_precision_is_close_and_half_the_size(tiny_weights, exported, tmp_path, samples, target):
+    main(arguments(tiny_weights, tmp_path / "m", packed="false", onnx_target=target, onnx_precision="float16"))
     manifest = read_manifest(tmp_path)
     assert manifest.precision == "float16" and {tensor.dtype for tensor in manifest.outputs} == {"float32"}
     assert 0 < max(manifest.parity.max_abs_difference.values()) <= manifest.parity.tolerance
@@ -107,17 +104,13 @@ def test_half_precision_is_close_and_half_the_size(weights, exported, tmp_path, 
 
 
 @pytest.mark.parametrize("flag", ["dynamic", "onnx_target", "onnx_precision"])
-def test_flags_of_onnx_are_refused_elsewhere(weights, tmp_path, flag):
+def test_flags_of_onnx_are_refused_elsewhere(tiny_weights, tmp_path, flag):
     value = {"dynamic": "true", "onnx_target": TARGETS[0], "onnx_precision": "float32"}[flag]
     with pytest.raises(UserError, match=f"--{flag} is of ONNX alone"):
-        main(arguments(weights, tmp_path / "m", file_format="MINDIR", **{flag: value}))
+        main(arguments(tiny_weights, tmp_path / "m", file_format="MINDIR", **{flag: value}))
 
 
 def test_relative_positions_have_no_layout_for_ascend(tmp_path, minilm_dir):
-    import dataclasses
-
-    from tests.tiny import TINY
-
     config = dataclasses.replace(TINY, relative_kind="sinusoidal")
     weights = write_weights(tmp_path / "w", minilm_dir / "vocab.txt", config, ("heads.span",))
     with pytest.raises(UserError, match="relative positions"):

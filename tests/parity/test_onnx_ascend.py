@@ -13,7 +13,8 @@ from models.common.errors import UserError
 from models.common.export.onnx_graph.build import Layout, build
 from models.common.export.onnx_passes.apply import apply
 from models.common.export.onnx_passes.ascend_plain import FUNCTIONS, runnable
-from tests.parity.test_onnx_graph import CONFIG, HEADS, weights
+from tests.parity.test_bert_network import random_weights
+from tests.parity.test_onnx_graph import CONFIG, HEADS, LABELS
 from tests.parity.test_onnx_passes import EXPORTERS, LAYERS, answers, batch, load, torch_graph
 from tests.tolerances import TOLERANCES
 
@@ -28,7 +29,9 @@ def graph(request, tmp_path_factory) -> bytes:
     if request.param in EXPORTERS:
         return torch_graph(request.param, tmp_path_factory.mktemp("ascend") / "model.onnx", WIDE)
     task, groups = HEADS[request.param]
-    return ir.to_proto(build(task, WIDE, weights(WIDE, groups), Layout(None, None, 40, None))).SerializeToString()
+    return ir.to_proto(
+        build(task, WIDE, random_weights(WIDE, groups, 3, LABELS), Layout(None, None, 40, None))
+    ).SerializeToString()
 
 
 def test_the_operators_mean_the_same(graph):
@@ -53,7 +56,7 @@ def test_the_operators_mean_the_same(graph):
 
 def test_what_goes_into_the_operators():
     """Types as the original's graph has them: float16 between the casts, int32 lengths, the table for a tile's end."""
-    model = build("span", WIDE, weights(WIDE, HEADS["span"][1]), Layout(None, None, 40, None))
+    model = build("span", WIDE, random_weights(WIDE, HEADS["span"][1], 3), Layout(None, None, 40, None))
     apply(model, ["unpad_ascend"])
     nodes = {node.op_type: node for node in model.graph}
     for kind, count in (("UnpadInput", 1), ("FlashAttention", 3), ("PadInput", 1)):
@@ -69,11 +72,11 @@ def test_what_goes_into_the_operators():
 
 
 def test_heads_of_another_size_are_refused():
-    model = build("span", CONFIG, weights(CONFIG, HEADS["span"][1]), Layout(None, None, 40, None))
+    model = build("span", CONFIG, random_weights(CONFIG, HEADS["span"][1], 3), Layout(None, None, 40, None))
     with pytest.raises(UserError, match=f"heads of {CONFIG.head_size}.*knows heads of 64"):
         apply(model, ["unpad_ascend"])
 
 
 def test_a_graph_without_the_operators_is_left_alone():
-    model = build("span", CONFIG, weights(CONFIG, HEADS["span"][1]), Layout(None, None, 40, None))
+    model = build("span", CONFIG, random_weights(CONFIG, HEADS["span"][1], 3), Layout(None, None, 40, None))
     assert runnable(model) is model

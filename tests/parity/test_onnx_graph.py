@@ -13,8 +13,7 @@ from models.bert.network import BertForQuestionAnswering, BertForSequenceClassif
 from models.common.encoder_config import EncoderConfig
 from models.common.export.onnx_graph.build import Layout, build
 from models.common.weights.loading import load_into
-from models.common.weights.names import canonical_shapes
-from tests.parity.test_bert_network import graph_mode  # noqa: F401
+from tests.parity.test_bert_network import graph_mode, random_weights  # noqa: F401
 from tests.tolerances import TOLERANCES
 
 CONFIG = EncoderConfig(
@@ -32,16 +31,6 @@ HEADS = {
 # Rows of samples by their lengths; batches of a dynamic graph differ in both axes, down to one row of one token.
 PACKED = {17: ((6, 10, 1), (17,), (2, 3)), 1: ((1,),)}
 PADDED = {17: ((17,), (3,), (1,)), 1: ((1,),)}
-
-
-def weights(config: EncoderConfig, groups: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Random, and large enough for softmax, tanh and gates to leave their linear range."""
-    rng = np.random.default_rng(3)
-    shapes = canonical_shapes(config, groups, LABELS)
-    return {
-        name: (rng.normal(0.0, 0.3, shape) + name.endswith("norm.weight")).astype(np.float32)
-        for name, shape in shapes.items()
-    }
 
 
 def network(config: EncoderConfig, tensors: dict[str, np.ndarray], task: str, samples: int):
@@ -118,7 +107,7 @@ CASES = [(head, "none") for head in HEADS] + [("span", "learned"), ("span", "sin
 def test_a_dynamic_graph_is_the_network_at_every_shape(head, packed, relative):
     task, groups = HEADS[head]
     config = dataclasses.replace(CONFIG, relative_kind=relative)
-    tensors = weights(config, groups)
+    tensors = random_weights(config, groups, 3, LABELS)
     found = session(build(task, config, tensors, Layout(None, None, 17, SLOTS if packed else None)))
     cell = network(config, tensors, task, SLOTS if packed else 1)
     for length, rows in (PACKED if packed else PADDED).items():

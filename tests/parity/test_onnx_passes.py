@@ -16,7 +16,8 @@ from models.common.errors import UserError
 from models.common.export.onnx_graph.build import Layout, build
 from models.common.export.onnx_passes.apply import PASSES, apply
 from models.common.export.onnx_passes.recognise import attentions
-from tests.parity.test_onnx_graph import CONFIG, HEADS, weights
+from tests.parity.test_bert_network import random_weights
+from tests.parity.test_onnx_graph import CONFIG, HEADS
 from tests.tolerances import TOLERANCES
 
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
@@ -80,10 +81,11 @@ def exported(tmp_path_factory) -> dict[str, bytes]:
     """Graphs of all exporters, of any batch and length."""
     folder = tmp_path_factory.mktemp("exported")
     graphs = {name: torch_graph(name, folder / f"{name}.onnx", CONFIG) for name in EXPORTERS}
+    weights = random_weights(CONFIG, HEADS["span"][1], seed=3)
     for name, samples in (("ours", None), ("ours packed", 3)):
-        model = build("span", CONFIG, weights(CONFIG, HEADS["span"][1]), Layout(None, None, 40, samples))
+        model = build("span", CONFIG, weights, Layout(None, None, 40, samples))
         graphs[name] = ir.to_proto(model).SerializeToString()
-    model = build("span", CONFIG, weights(CONFIG, HEADS["span"][1]), Layout(3, 10, 40, None))
+    model = build("span", CONFIG, weights, Layout(3, 10, 40, None))
     graphs["ours static"] = ir.to_proto(model).SerializeToString()
     return graphs
 

@@ -3,6 +3,7 @@
 Ascend's tools cannot run here: stand-ins of their names write down what they are called with.
 """
 
+import dataclasses
 import importlib
 import json
 import os
@@ -21,7 +22,7 @@ import pytest
 from models.common.export.manifest import read_manifest
 from models.common.files import read_json
 from models.common.finetune import evaluate_cell
-from tests.tiny import write_squad, write_weights
+from tests.tiny import TINY, write_squad, write_weights
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 PLAIN_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -228,8 +229,10 @@ def test_a_device_that_nothing_names_is_asked_for(tmp_path, tools):
 
 
 def test_what_is_missing_comes_with_the_commands_that_make_it(tmp_path, tools, minilm_dir, monkeypatch):
-    """And they do: with the weights of a tiny model, of another size and 64 positions."""
-    write_weights(tmp_path / "bert_base", minilm_dir / "vocab.txt", groups=("heads.span",))
+    """And they do: with the weights of a tiny model, of another size and 64 positions; its head is as large as real ones,
+    for the operators of Ascend know no others."""
+    config = dataclasses.replace(TINY, hidden_size=64, num_attention_heads=1)
+    write_weights(tmp_path / "bert_base", minilm_dir / "vocab.txt", config, groups=("heads.span",))
     monkeypatch.chdir(tmp_path)
     graphs = [f"onnx/bert_base_seq64_bs{batch}_fix.onnx" for batch in (1, 4)]
     lines = refused(tmp_path, tools, graphs, "run_atc", "--seq", "64", "--batch_size", "1,4")

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from data_tools.converters.tagging import TaggingConversion, convert_tagging
 from data_tools.readers.tagging import TaggingLayout
 from models.bert import bert_process, export
 from models.common.errors import UserError
-from models.common.export.manifest import PADDED_INPUTS, read_manifest
+from models.common.export.manifest import read_manifest
 from models.common.files import read_json
 from models.common.finetune import evaluate_cell
 from models.common.tagging import tag_names
@@ -312,20 +311,3 @@ def test_classes_and_entities_go_the_same_way(minilm_dir, tmp_path, prepare, mod
 
 
 # --- the document ----------------------------------------------------------------------------------------------------
-
-
-def test_the_commands_of_the_readme(weights, data, tmp_path, monkeypatch):
-    text = (REPOSITORY / "models/bert/README.md").read_text(encoding="utf-8").partition("## ais_bench on Ascend")[2]
-    commands = [shlex.split(line)[2:] for line in re.search(r"```bash\n(.*?)```", text, re.S)[1].splitlines()]
-    assert [command[0] for command in commands] == ["models.bert.export", *["models.bert.bert_process"] * 2]
-    monkeypatch.chdir(tmp_path)
-    Path("runs/squad").mkdir(parents=True)
-    Path("runs/squad/best").symlink_to(weights)
-    Path("runs/squad/config.yaml").write_text(f"max_seq_length: {LENGTH}\ndoc_stride: {STRIDE}\n")
-    Path("dev-v1.1.json").symlink_to(data)
-    export.main(commands[0][1:])
-    bert_process.main(commands[1][1:])
-    run_ais_bench(Path("runs/ascend/squad.onnx"), [Path("prep_data") / name for name in PADDED_INPUTS],
-                  Path("result/result_bs4"))  # fmt: skip
-    bert_process.main(commands[2][1:])
-    assert read_json(Path("result/result_bs4/eval.json"))["questions"] == 9

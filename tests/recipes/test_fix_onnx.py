@@ -1,5 +1,7 @@
 """fix_onnx and fix_onnx2unpad: graphs from elsewhere in, proved graphs out, and never half a file."""
 
+import dataclasses
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -8,7 +10,9 @@ import pytest
 from models.bert import fix_onnx, fix_onnx2unpad
 from models.common.errors import UserError
 from models.common.export import onnx_fix
-from tests.parity.test_onnx_graph import CONFIG
+from models.common.export.onnx_graph.build import Layout, build
+from tests.parity.test_bert_network import random_weights
+from tests.parity.test_onnx_graph import CONFIG, HEADS
 from tests.parity.test_onnx_passes import EXPORTERS, answers, batch, exported  # noqa: F401
 from tests.tolerances import TOLERANCES
 
@@ -58,6 +62,46 @@ def test_what_is_no_graph_is_named(graph, tmp_path, content, says):
     assert not (tmp_path / "out.onnx").exists()
 
 
+@pytest.mark.parametrize("head_size", [64, 32])
+def test_the_operators_of_ascend_where_they_fit(tmp_path, capsys, head_size):
+    config = dataclasses.replace(CONFIG, hidden_size=128, num_attention_heads=128 // head_size)
+    model = build("span", config, random_weights(config, HEADS["span"][1], 3), Layout(None, None, 48, None))
+    (tmp_path / "in.onnx").write_bytes(ir.to_proto(model).SerializeToString())
+    target = tmp_path / "out.onnx"
+    command = ["--input_file", str(tmp_path / "in.onnx"), "--output_file", str(target), "--target", "ascend"]
+    if head_size == 64:
+        fix_onnx2unpad.main(command)
+        assert f"no padding through {LAYERS} layers; same answers" in capsys.readouterr().out
+        kinds = [node.op_type for node in onnx.load(target).graph.node]
+        assert kinds.count("FlashAttention") == LAYERS and kinds.count("UnpadInput") == kinds.count("PadInput") == 1
+    else:
+        with pytest.raises(UserError, match=r"heads of 32.*knows heads of 64"):
+            fix_onnx2unpad.main(command)
+        assert not target.exists()
+
+
+def test_a_wrong_operator_of_ascend_is_caught(tmp_path, monkeypatch):
+    """The comparison is by what the operators mean: with other lengths it must fail."""
+    config = dataclasses.replace(CONFIG, hidden_size=128, num_attention_heads=2)
+    model = build("span", config, random_weights(config, HEADS["span"][1], 3), Layout(None, None, 48, None))
+    (tmp_path / "in.onnx").write_bytes(ir.to_proto(model).SerializeToString())
+    real = onnx_fix.apply
+
+    def swapped(model: ir.Model, passes):
+        counts = real(model, passes)
+        for node in model.graph:
+            if node.op_type == "FlashAttention":
+                for place, value in ((0, node.inputs[1]), (1, node.inputs[0])):
+                    node.replace_input_with(place, value)
+        return counts
+
+    monkeypatch.setattr(onnx_fix, "apply", swapped)
+    with pytest.raises(UserError, match=r"changed, it gives another (start|end)_logits"):
+        fix_onnx2unpad.main(["--input_file", str(tmp_path / "in.onnx"), "--output_file", str(tmp_path / "out.onnx"),
+                             "--target", "ascend"])  # fmt: skip
+    assert not (tmp_path / "out.onnx").exists()
+
+
 def test_another_size_and_unknown_passes_are_refused(graph, tmp_path):
     command = ["--input_file", str(graph), "--output_file", str(tmp_path / "out.onnx")]
     with pytest.raises(UserError, match=rf"hidden size \[{CONFIG.hidden_size}\], not 768"):
@@ -66,6 +110,17 @@ def test_another_size_and_unknown_passes_are_refused(graph, tmp_path):
         fix_onnx.main([*command, "--passes", "flatten_tokens,sideways"])
     with pytest.raises(UserError, match="multiply_scores: found nothing to change"):
         fix_onnx.main([*command, "--passes", "multiply_scores"])
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_graph_with_other_inputs_is_refused(tmp_path):
+    x = ir.val("pixels", ir.DataType.FLOAT, (1, 3, 8, 8))
+    node = ir.node("Relu", [x])
+    node.outputs[0].name, node.outputs[0].type, node.outputs[0].shape = "y", x.type, x.shape
+    graph = ir.Graph([x], node.outputs, nodes=[node], opset_imports={"": 17}, name="image")
+    ir.save(ir.Model(graph, ir_version=8), tmp_path / "in.onnx")
+    with pytest.raises(UserError, match=r"input pixels: expected the shape \[batch, tokens\].*got \[1,3,8,8\]"):
+        fix_onnx.main(["--input_file", str(tmp_path / "in.onnx"), "--output_file", str(tmp_path / "out.onnx")])
     assert not (tmp_path / "out.onnx").exists()
 
 

@@ -14,7 +14,8 @@ from models.common.errors import UserError
 from models.common.export.manifest import read_manifest
 from models.common.files import sha256_of
 from models.common.finetune.predicting import as_line
-from tests.cpp.test_deployed_heads import LENGTH, MODELS, flags, write_weights
+from tests.commands import flags
+from tests.cpp.test_deployed_heads import LENGTH, MODELS, write_weights
 from tests.tiny import PARAGRAPHS
 from tests.tiny import write_weights as write_plain
 

@@ -15,33 +15,26 @@ from models.common.errors import UserError
 from models.common.export.manifest import read_manifest
 from models.common.export.quantize import METHODS
 from models.common.files import read_json
+from models.common.finetune import quantizing
 from models.common.finetune.agreement import agreement
 from models.common.runtime.exported import runtime_of
 from models.common.weights.names import HUGGING_FACE_BERT
 from models.common.weights.reading import read_checkpoint
 from models.common.weights.safetensors_file import write_safetensors
+from tests.commands import flags
 from tests.tiny import write_squad, write_weights
 
 LENGTH = 64
 LENGTHS = {"max_seq_length": LENGTH, "doc_stride": 16}
 
 
-def flags(settings: dict[str, object]) -> list[str]:
-    return [text for name, value in settings.items() for text in (f"--{name}", str(value))]
-
-
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory, minilm_dir) -> Path:
-    return write_weights(tmp_path_factory.mktemp("weights") / "tiny", minilm_dir / "vocab.txt", groups=("heads.span",))
-
-
-@pytest.fixture(scope="module")
-def table(weights, tmp_path_factory) -> Path:
+def table(tiny_weights, tmp_path_factory) -> Path:
     """The folder of a table of MindSpore, ONNX Runtime and OpenVINO, scored on the network's own answers."""
     folder = tmp_path_factory.mktemp("table")
     data = write_squad(folder / "tiny.json")
     command = flags({
-        "model": weights, "output_dir": folder, "eval_json_path": data, **LENGTHS,
+        "model": tiny_weights, "output_dir": folder, "eval_json_path": data, **LENGTHS,
         "runtime": "mindspore,onnxruntime,openvino", "precision": "fp32",
     })  # fmt: skip
     evaluate.main(command)
@@ -73,9 +66,9 @@ def test_all_runtimes_agree_and_the_table_says_what_was_measured(table):
     assert len(lines) == 2 + len(rows) and all(line.count("|") == lines[0].count("|") for line in lines)
 
 
-def test_exports_are_kept_and_those_of_another_model_are_refused(table, weights, tmp_path, minilm_dir):
+def test_exports_are_kept_and_those_of_another_model_are_refused(table, tiny_weights, tmp_path, minilm_dir):
     before = (table / "exports/onnxruntime-fp32/manifest.json").stat().st_mtime_ns
-    settings = {"model": weights, "output_dir": table, "eval_json_path": table / "tiny.json", **LENGTHS}
+    settings = {"model": tiny_weights, "output_dir": table, "eval_json_path": table / "tiny.json", **LENGTHS}
     evaluate.main(flags({**settings, "runtime": "onnxruntime", "mode": "service", "rate": 500}))
     [row] = read_json(table / "table.json")["rows"]
     assert row["batches"] >= 1 and row["rate"] == 500
@@ -97,9 +90,9 @@ def test_exports_are_kept_and_those_of_another_model_are_refused(table, weights,
         ("mslite", "fp32", "service", "answers folders, not a service"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(weights, tmp_path, runtime, precision, mode, says):
+def test_what_cannot_be_compared_is_refused(tiny_weights, tmp_path, runtime, precision, mode, says):
     with pytest.raises(UserError, match=says):
-        evaluate.main(flags({"model": weights, "output_dir": tmp_path, "eval_json_path": tmp_path / "x.json",
+        evaluate.main(flags({"model": tiny_weights, "output_dir": tmp_path, "eval_json_path": tmp_path / "x.json",
                              "runtime": runtime, "precision": precision, "mode": mode}))  # fmt: skip
 
 
@@ -112,12 +105,24 @@ def test_what_cannot_be_compared_is_refused(weights, tmp_path, runtime, precisio
         ({"eval_json_path": "nowhere.json"}, "nowhere.json: no such data"),
     ],
 )
-def test_targets_and_batches_that_cannot_be_are_refused(table, weights, tmp_path, given, says):
-    settings = {"model": weights, "output_dir": tmp_path, "eval_json_path": table / "tiny.json",
+def test_targets_and_batches_that_cannot_be_are_refused(table, tiny_weights, tmp_path, given, says):
+    settings = {"model": tiny_weights, "output_dir": tmp_path, "eval_json_path": table / "tiny.json",
                 "runtime": "onnxruntime"}  # fmt: skip
     with pytest.raises(UserError, match=says):
         evaluate.main(flags({**settings, **given}))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_eight_bits_of_the_table_are_calibrated_where_data_say_so(table, tiny_weights, ranges, tmp_path):
+    """And an export that was not is not taken for one that was."""
+    settings = {"model": tiny_weights, "output_dir": tmp_path, "eval_json_path": table / "own.json", **LENGTHS,
+                "runtime": "onnxruntime", "precision": "fp32,int8", "max_drop": 100}  # fmt: skip
+    evaluate.main(flags({**settings, "calibration_data": ranges["static"]["calibration_data"]}))
+    rows = read_json(tmp_path / "table.json")["rows"]
+    assert [row["precision"] for row in rows] == ["float32", "int8"]
+    assert read_manifest(tmp_path / "exports/onnxruntime-int8").quantization.method == "static"
+    with pytest.raises(UserError, match="was made with other method; choose another --output_dir"):
+        evaluate.main(flags(settings))
 
 
 def test_only_a_graph_of_any_batch_is_given_one(table):
@@ -135,7 +140,7 @@ def products(path: Path) -> tuple[int, int]:
 
 
 @pytest.fixture(scope="module")
-def ranges(table, weights, minilm_dir) -> dict[str, dict[str, object]]:
+def ranges(table, tiny_weights, minilm_dir) -> dict[str, dict[str, object]]:
     """Method -> the flags that it takes."""
     options = SpanOptions(max_seq_length=LENGTH, doc_stride=16)
     convert_squad(SquadConversion(
@@ -143,7 +148,7 @@ def ranges(table, weights, minilm_dir) -> dict[str, dict[str, object]]:
     ))  # fmt: skip
     amax = {
         HUGGING_FACE_BERT.from_canonical(name).replace(".weight", "._input_quantizer._amax"): np.float32([4.0])
-        for name in read_checkpoint(weights).tensors
+        for name in read_checkpoint(tiny_weights).tensors
         if name.startswith("encoder.") and name.endswith(".weight") and "norm" not in name
     }
     write_safetensors(table / "qat.safetensors", amax, {})
@@ -174,8 +179,6 @@ def test_eight_bits_within_the_budget(table, ranges, tmp_path, method):
 
 def test_nothing_is_written_that_costs_more_than_the_budget(table, tmp_path, capsys, monkeypatch):
     """With the head's weights turned around every rung costs something."""
-    from models.common.finetune import quantizing
-
     real = quantizing.quantize
 
     def wrong(source, target, how, ranges):
@@ -212,15 +215,15 @@ def test_flags_that_do_not_fit_are_refused(table, tmp_path, change, says):
     settings = {"model": table / "exports/onnxruntime-fp32", "output_dir": tmp_path / "q",
                 "eval_json_path": table / "own.json", **change}  # fmt: skip
     with pytest.raises(UserError, match=says):
-        quantize.main(flags({name: value for name, value in settings.items() if value is not None}))
+        quantize.main(flags(settings))
 
 
-def test_only_float32_onnx_is_quantized(table, weights, tmp_path):
+def test_only_float32_onnx_is_quantized(table, tiny_weights, tmp_path):
     with pytest.raises(UserError, match=r"holds mindir in float32; give an ONNX export in float32"):
         quantize.main(flags({"model": table / "exports/mindspore-fp32", "output_dir": tmp_path / "q",
                              "eval_json_path": table / "own.json"}))  # fmt: skip
-    export.main(flags({"export_ckpt_file": weights, "export_file_name": tmp_path / "other/m", "file_format": "ONNX",
-                       "verify": "false", **LENGTHS}))  # fmt: skip
+    export.main(flags({"export_ckpt_file": tiny_weights, "export_file_name": tmp_path / "other/m",
+                       "file_format": "ONNX", "verify": "false", **LENGTHS}))  # fmt: skip
     with pytest.raises(UserError, match="and a folder holds one; choose another folder"):
         quantize.main(flags({"model": table / "exports/onnxruntime-fp32", "output_dir": tmp_path / "other",
                              "eval_json_path": table / "own.json"}))  # fmt: skip

@@ -18,6 +18,7 @@ from models.common.errors import UserError
 from models.common.finetune.classification import ClassificationConfig, ClassificationTask
 from models.common.weights.canonical import save_companions
 from models.common.weights.reading import read_checkpoint
+from tests.commands import flags
 from tests.record_files import write_foreign
 from tests.tiny import write_weights
 
@@ -65,7 +66,7 @@ def inputs(tmp_path_factory, minilm_dir) -> dict[str, Path]:
 
 
 def run(capsys=None, **settings: object) -> dict:
-    main([text for name, value in settings.items() for text in (f"--{name}", str(value))])
+    main(flags(settings))
     return json.loads(capsys.readouterr().out.splitlines()[-1]) if capsys else {}
 
 

@@ -21,6 +21,7 @@ from models.common.finetune.tagging import TaggingConfig, TaggingTask, unit_of
 from models.common.metrics.cluener import main as score_cluener
 from models.common.tagging import Entity, encode_entities, tag_names
 from models.common.weights.reading import read_checkpoint
+from tests.commands import flags
 from tests.record_files import write_foreign
 from tests.tiny import write_weights
 
@@ -73,7 +74,7 @@ def inputs(tmp_path_factory, minilm_dir) -> dict[str, Path]:
 
 
 def run(capsys=None, **settings: object) -> dict:
-    main([text for name, value in settings.items() for text in (f"--{name}", str(value))])
+    main(flags(settings))
     return json.loads(capsys.readouterr().out.splitlines()[-1]) if capsys else {}
 
 
@@ -160,10 +161,10 @@ def test_what_carries_a_tag_is_told_by_the_features(inputs, tmp_path):
     convert_tagging(TaggingConversion(
         raw, inputs["vocab"], tmp_path / "conll", TaggingLayout("conll"), max_seq_length=32, dataset_format="numpy"
     ))  # fmt: skip
-    main([text for name, value in {
+    main(flags({
         "do_train": "true", "train_data_file_path": tmp_path / "conll", "epoch_num": 1, "max_seq_length": 32,
         "load_pretrain_checkpoint_path": inputs["tiny"], "save_finetune_checkpoint_path": tmp_path / "run",
-    }.items() for text in (f"--{name}", str(value))])  # fmt: skip
+    }))  # fmt: skip
     assert "unit: word\n" in (tmp_path / "run/config.yaml").read_text()
 
 

@@ -16,6 +16,7 @@ from models.common.errors import UserError
 from models.common.files import locked_folder, sha256_of
 from models.common.finetune.span import SpanConfig, SpanTask
 from models.common.train.metrics_log import read_metrics
+from tests.commands import flags
 from tests.tiny import PARAGRAPHS, TINY, write_squad, write_weights
 
 OPTIONS = SpanOptions(max_seq_length=64, doc_stride=16)
@@ -38,7 +39,7 @@ def inputs(tmp_path_factory, minilm_dir) -> dict[str, Path]:
 
 
 def run(**settings: object) -> None:
-    main([text for name, value in settings.items() for text in (f"--{name}", str(value))])
+    main(flags(settings))
 
 
 def training(inputs, run_folder: Path, **changes: object) -> dict:

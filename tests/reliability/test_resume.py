@@ -14,6 +14,7 @@ from data_tools.features.span import SpanOptions
 from models.bert import run_squad
 from models.common.cli import run_main
 from models.common.train import loop
+from tests.commands import flags
 from tests.tiny import write_squad, write_weights
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -31,7 +32,7 @@ def inputs(tmp_path_factory, minilm_dir) -> dict[str, Path]:
     return {"json": data, "features": features, "weights": weights}
 
 
-def flags(inputs: dict[str, Path], run: Path, **changes: object) -> list[str]:
+def run_flags(inputs: dict[str, Path], run: Path, **changes: object) -> list[str]:
     settings = {
         "do_train": "true", "do_eval": "true", "epoch_num": 6, "train_batch_size": 3, "max_seq_length": 64,
         "doc_stride": 16, "train_data_file_path": inputs["features"], "eval_json_path": inputs["json"],
@@ -39,11 +40,11 @@ def flags(inputs: dict[str, Path], run: Path, **changes: object) -> list[str]:
         "save_checkpoint_steps": 2, "eval_steps": 5, "eval_batch_size": 2, "optimizer.learning_rate": "1e-3",
         **changes,
     }  # fmt: skip
-    return [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+    return flags(settings)
 
 
 def command(inputs: dict[str, Path], run: Path) -> list[str]:
-    return [sys.executable, "-m", "models.bert.run_squad", *flags(inputs, run)]
+    return [sys.executable, "-m", "models.bert.run_squad", *run_flags(inputs, run)]
 
 
 def run_to_the_end(arguments: list[str]) -> str:
@@ -66,7 +67,9 @@ def kill_behind_step(arguments: list[str], run: Path, step: int) -> None:
 
 def interrupt_behind_step(arguments: list[str], run: Path, step: int) -> None:
     """The same with Ctrl-C; the command must have gone on from before, and end in order."""
-    process = subprocess.Popen(arguments, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # What a shell starts in the background inherits that Ctrl-C is ignored, and these tests may be started so.
+    command = ["env", "--default-signal=INT", *arguments]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while last_step(run) < step:
         assert process.poll() is None
         time.sleep(0.005)
@@ -125,17 +128,36 @@ def test_a_run_stopped_in_every_way_goes_on_bit_for_bit(inputs, uninterrupted, t
     assert_same_run(run, uninterrupted)
 
 
-def test_ctrl_c_waits_for_what_must_not_be_cut_off():
-    done = []
-    with pytest.raises(KeyboardInterrupt), loop.uninterrupted():
-        signal.raise_signal(signal.SIGINT)
-        done.append("written")
-    assert done == ["written"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+@pytest.fixture
+def handled():
+    """The signals that interrupt, as `run_main` has them in a terminal."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield before.keys()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_ctrl_c_waits_for_what_must_not_be_cut_off(handled):
+    for number in handled:
+        done = []
+        with pytest.raises(KeyboardInterrupt), loop.uninterrupted():
+            signal.raise_signal(number)
+            done.append("written")
+        assert done == ["written"]
+        assert signal.getsignal(number) is signal.default_int_handler
+
+
+def test_what_is_ignored_stays_ignored(handled):
+    """A shell's background processes ignore Ctrl-C."""
+    for number in handled:
+        signal.signal(number, signal.SIG_IGN)
+        with loop.uninterrupted():
+            signal.raise_signal(number)
+        assert signal.getsignal(number) is signal.SIG_IGN
 
 
 def test_a_folder_that_holds_another_run_is_refused(inputs, uninterrupted, capsys):
-    changed = flags(inputs, uninterrupted, **{"optimizer.weight_decay": 0.5, "seed": 9})
+    changed = run_flags(inputs, uninterrupted, **{"optimizer.weight_decay": 0.5, "seed": 9})
     with pytest.raises(SystemExit) as exit_:
         run_main(run_squad.main, changed)
     assert exit_.value.code == 2
@@ -147,7 +169,7 @@ def test_a_folder_that_holds_another_run_is_refused(inputs, uninterrupted, capsy
 
 def test_starting_a_finished_run_again_changes_nothing(inputs, uninterrupted, capsys):
     before = record(uninterrupted)
-    run_squad.main(flags(inputs, uninterrupted))
+    run_squad.main(run_flags(inputs, uninterrupted))
     assert record(uninterrupted) == before
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
         key: value

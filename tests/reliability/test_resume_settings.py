@@ -11,6 +11,7 @@ from models.bert.run_classifier import main
 from models.common.errors import UserError
 from models.common.train.metrics_log import read_metrics
 from models.common.weights.reading import read_checkpoint
+from tests.commands import flags
 from tests.recipes.test_run_classifier import LAYOUT, write_texts
 from tests.tiny import write_weights
 
@@ -44,7 +45,7 @@ def folder(finished, tmp_path) -> Path:
 
 def start(settings: dict, folder: Path, **changes: object) -> None:
     settings = {**settings, "save_finetune_checkpoint_path": folder, **changes}
-    main([text for name, value in settings.items() for text in (f"--{name}", str(value))])
+    main(flags(settings))
 
 
 def test_another_score_chooses_anew(settings, folder):

@@ -1,6 +1,7 @@
 """How commands end: exit codes and messages, never a traceback for what the user can put right."""
 
 import argparse
+import signal
 import subprocess
 import sys
 
@@ -32,6 +33,13 @@ def test_exit_codes(error, code, message, capsys):
         run_main(raising(error))
     assert exit_.value.code == code
     assert capsys.readouterr().err == message
+
+
+def test_a_request_to_end_is_an_interruption(capsys):
+    """What `kill` sends, and MindSpore when it sees a Ctrl-C."""
+    with pytest.raises(SystemExit) as exit_:
+        run_main(lambda _: signal.raise_signal(signal.SIGTERM))
+    assert (exit_.value.code, capsys.readouterr().err) == (130, "interrupted\n")
 
 
 def test_a_defect_of_the_program_keeps_its_traceback():

@@ -293,3 +293,13 @@ def test_joining_nothing_special():
     one = FeatureSet({"input_ids": np.array([7], np.int32)}, starts_of(np.array([1])), {}, ["a"])
     joined = FeatureSet.join([empty, one, empty, one])
     assert len(joined) == 2 and joined.qas_ids == ["a", "a"] and joined.tokens["input_ids"].tolist() == [7, 7]
+
+
+def test_spread_by_length_goes_from_the_shortest_to_the_longest():
+    lengths = np.array([5, 2, 9, 4, 7, 2, 1])
+    features = FeatureSet({"input_ids": np.repeat(lengths, lengths)}, starts_of(lengths), {"unique_id": np.arange(7)})
+    some = features.spread_by_length(4)
+    assert some.lengths.tolist() == [1, 2, 5, 9]
+    assert [set(some.sample(index)["input_ids"]) for index in range(4)] == [{1}, {2}, {5}, {9}]
+    assert features.spread_by_length(50).scalars["unique_id"].tolist() == [6, 1, 5, 3, 0, 4, 2]
+    assert features.spread_by_length(1).lengths.tolist() == [1]

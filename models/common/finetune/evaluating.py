@@ -18,24 +18,25 @@ from typing import Any
 from models.common.cli import command_parser
 from models.common.config import add_flags, given_flags, resolve
 from models.common.errors import UserError
-from models.common.export.manifest import FILE_NAME, read_manifest
+from models.common.export.manifest import FILE_NAME, Manifest, read_manifest
 from models.common.files import read_json, sha256_of, write_json, write_text
 from models.common.finetune.agreement import agreement
 from models.common.finetune.evaluate_cell import CELL, mode_flags
 from models.common.finetune.finetuned import ModelConfig, locate
-from models.common.finetune.offline import data_flags
+from models.common.finetune.offline import data_flags, given_data
 from models.common.machine import cpu
 from models.common.weights.reading import read_checkpoint
 
-# Runtime -> flags of `export` for it.
+ONNX = {"file_format": "ONNX", "packed": "false"}
+FUSED = {**ONNX, "onnx_target": "onnxruntime"}
+# Runtime -> its precisions -> flags of `export`; None is what `quantize` makes from the export in fp32.
 RUNTIMES = {
-    "mindspore": {"file_format": "MINDIR"},
-    "mslite": {"file_format": "MINDIR_LITE"},
-    "onnxruntime": {"file_format": "ONNX", "onnx_target": "onnxruntime", "packed": "false"},
-    "openvino": {"file_format": "ONNX", "onnx_target": "any", "packed": "false"},
+    "mindspore": {"fp32": {"file_format": "MINDIR"}},
+    "mslite": {"fp32": {"file_format": "MINDIR_LITE"}},
+    "onnxruntime": {"fp32": FUSED, "fp16": {**FUSED, "onnx_precision": "float16"}, "int8": None},
+    "openvino": {"fp32": {**ONNX, "onnx_target": "any"}},
 }
-PRECISIONS = ("fp32", "fp16", "int8")
-POSSIBLE = {"mindspore": ("fp32",), "mslite": ("fp32",), "onnxruntime": ("fp32", "fp16", "int8"), "openvino": ("fp32",)}
+PRECISIONS = tuple(dict.fromkeys(precision for possible in RUNTIMES.values() for precision in possible))
 COLUMNS = (
     "runtime",
     "precision",
@@ -68,8 +69,8 @@ def main(package: str, description: str, argv: list[str] | None) -> int:
     """The command line of `python -m PACKAGE.evaluate`; returns 1 when a target was missed."""
     args = _parser(package, description).parse_args(argv)
     cells = cells_of(args)
-    for data in (args.eval_json_path, args.eval_data_file_path):
-        if data is not None and not data.exists():
+    for data in (*given_data(args).values(), *calibration_of(args).values()):
+        if not data.exists():
             raise UserError(f"{data}: no such data")  # before an export that may take long
     settings = given_flags(args, ModelConfig)
     config = resolve(ModelConfig, [("flags", settings)])
@@ -77,13 +78,14 @@ def main(package: str, description: str, argv: list[str] | None) -> int:
     rows = []
     for cell in cells:
         export = exported(package, cell, args, settings)
-        check_export(export, weights, {name: getattr(config, name) for name in settings})
+        manifest = check_export(export, weights, {name: getattr(config, name) for name in settings}, args)
         folder = args.output_dir / cell.name
-        batches = () if args.batch_size is None else ("--batch_size", args.batch_size)
-        how = ("--runtime", cell.runtime, "--mode", args.mode, "--rate", args.rate, "--max_wait", args.max_wait,
-               "--max_batch", args.max_batch, *batches)  # fmt: skip
-        run("models.common.finetune.evaluate_cell", export, *_data(args), *how, "--output_dir", folder)
-        size = sum(path.stat().st_size for path in export.iterdir() if path.name == read_manifest(export).artefact.file)
+        flags = {**given_data(args), "runtime": cell.runtime, "mode": args.mode, "rate": args.rate,
+                 "max_wait": args.max_wait, "max_batch": args.max_batch, "output_dir": folder}  # fmt: skip
+        if args.batch_size is not None:
+            flags["batch_size"] = args.batch_size
+        run("models.common.finetune.evaluate_cell", flags, export)
+        size = (export / manifest.artefact.file).stat().st_size
         same = agreement(args.output_dir / cells[0].name, folder)
         rows.append({"runtime": cell.runtime, **read_json(folder / CELL), "bytes": size, "agreement": same})
     return report(rows, args)
@@ -96,6 +98,7 @@ def _parser(package: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("--precision", default="fp32", help=f"some of {','.join(PRECISIONS)}")
     parser.add_argument("--output_dir", type=Path, required=True, help="exports, predictions and the table")
     parser.add_argument("--max_drop", type=float, default=0.5, help="int8: most points of score it may cost")
+    parser.add_argument("--calibration_data", type=Path, help="int8: features that say how wide the 8 bits must reach")
     parser.add_argument("--min_score", type=float, help="least score of every row")
     parser.add_argument(
         "--min_qps", type=float, help="least device QPS of every row (`device_qps`); needs --batch_size"
@@ -114,10 +117,10 @@ def cells_of(args: argparse.Namespace) -> list[Cell]:
         if unknown or len(set(given)) < len(given):
             raise UserError(f"--{flag} {','.join(given)}: give some of {', '.join(known)}, each once")
     cells = [Cell(runtime, precision) for precision in precisions for runtime in runtimes
-             if precision in POSSIBLE[runtime]]  # fmt: skip
+             if precision in RUNTIMES[runtime]]  # fmt: skip
     for name in runtimes:
         if name not in {cell.runtime for cell in cells}:
-            raise UserError(f"--runtime {name} has no precision {args.precision}; it has {', '.join(POSSIBLE[name])}")
+            raise UserError(f"--runtime {name} has no precision {args.precision}; it has {', '.join(RUNTIMES[name])}")
     for name in precisions:
         if name not in {cell.precision for cell in cells}:
             raise UserError(f"--precision {name} is of none of the runtimes {args.runtime}")
@@ -135,44 +138,46 @@ def exported(package: str, cell: Cell, args: argparse.Namespace, settings: Mappi
     folder = args.output_dir / "exports" / cell.name
     if (folder / FILE_NAME).is_file():
         return folder
-    if cell.precision == "int8":
+    how = RUNTIMES[cell.runtime][cell.precision]
+    if how is None:
         source = exported(package, Cell(cell.runtime, "fp32"), args, settings)
-        run(f"{package}.quantize", "--model", source, "--output_dir", folder, *_data(args), "--max_drop", args.max_drop)
+        flags = {"model": source, "output_dir": folder, **given_data(args), "max_drop": args.max_drop}
+        run(f"{package}.quantize", {**flags, **calibration_of(args)})
         return folder
-    half = {"onnx_precision": "float16"} if cell.precision == "fp16" else {}
-    flags = {
-        **settings,
-        **RUNTIMES[cell.runtime],
-        **half,
-        "export_ckpt_file": args.model,
-        "export_file_name": folder / "model",
-    }
-    run(f"{package}.export", *(text for name, value in flags.items() for text in (f"--{name}", value)))
+    flags = {**settings, **how, "export_ckpt_file": args.model, "export_file_name": folder / "model"}
+    run(f"{package}.export", flags)
     return folder
 
 
-def check_export(folder: Path, weights: str, settings: Mapping[str, Any]) -> None:
-    """Raise a `UserError` for an export of a former call with another model or other settings."""
+def calibration_of(args: argparse.Namespace) -> dict[str, Path]:
+    """The flag of `quantize` for calibration, where it is given."""
+    return {} if args.calibration_data is None else {"calibration_data": args.calibration_data}
+
+
+def check_export(folder: Path, weights: str, settings: Mapping[str, Any], args: argparse.Namespace) -> Manifest:
+    """The manifest of an export; a `UserError` where a former call made it of another model or with other settings."""
     manifest = read_manifest(folder)
     differ = [name for name, value in settings.items() if manifest.task.get(name, value) != value]
     if manifest.source_weights.sha256 != weights:
         differ.append("weights")
+    made, wanted = (
+        manifest.quantization,
+        {"method": "static" if args.calibration_data else "dynamic", "max_drop": args.max_drop},
+    )
+    differ += [name for name, value in wanted.items() if made is not None and getattr(made, name) != value]
     if differ:
         raise UserError(f"{folder}: was made with other {', '.join(differ)}; choose another --output_dir")
+    return manifest
 
 
-def run(module: str, *arguments: object) -> None:
-    """`python -m module arguments`, which must succeed."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
+def run(module: str, flags: Mapping[str, object], *arguments: object) -> None:
+    """`python -m module arguments --flag value ...`, which must succeed."""
+    texts = (*arguments, *(text for name, value in flags.items() for text in (f"--{name}", value)))
+    command = [sys.executable, "-m", module, *map(str, texts)]
     print("$ python", *command[1:], file=sys.stderr, flush=True)
     code = subprocess.run(command, stdout=sys.stderr).returncode
     if code:
         raise UserError(f"{module} ended with exit code {code}, see above")
-
-
-def _data(args: argparse.Namespace) -> list[object]:
-    flags = {"--eval_json_path": args.eval_json_path, "--eval_data_file_path": args.eval_data_file_path}
-    return [text for flag, value in flags.items() if value is not None for text in (flag, value)]
 
 
 def report(rows: list[dict[str, Any]], args: argparse.Namespace) -> int:

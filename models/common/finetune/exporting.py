@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from data_tools.feature_store import FeatureSet, load_features
 from data_tools.sample_texts import sample_windows
 from models.common.cli import command_parser
@@ -199,7 +197,5 @@ def samples_to_verify(config: ExportConfig, model: FineTuned) -> dict[str, Featu
             raise UserError(
                 f"{config.verify_data}: has samples of {longest} tokens, the graph takes {model.row_length}"
             )
-        order = np.argsort(features.lengths, kind="stable")
-        chosen = order[np.linspace(0, len(order) - 1, min(VERIFIED_SAMPLES, len(order))).astype(int)]
-        batches["verify_data"] = features.select(chosen)
+        batches["verify_data"] = features.spread_by_length(VERIFIED_SAMPLES)
     return batches

@@ -206,31 +206,39 @@ class OfflineTagging(OfflineFeatures):
 OFFLINE_TASKS: dict[str, type[OfflineTask]] = {
     "span": OfflineSpan, "classification": OfflineClassification, "tagging": OfflineTagging,
 }  # fmt: skip
-
-
-def offline_task(manifest: Manifest, path: Path, given: Mapping[str, Path | None]) -> OfflineTask:
-    """The task of the manifest at `path`; `given`: flag -> data. Raises `UserError` for the wrong flag or model."""
-    kind = OFFLINE_TASKS.get(manifest.task["name"])
-    if kind is None or manifest.tokenizer is None:
-        raise UserError(f"{path}: not a model with a vocabulary for {', '.join(OFFLINE_TASKS)}; nothing to do for it")
-    wrong = [flag for flag, data in given.items() if data is not None and flag != kind.flag]
-    if wrong or given.get(kind.flag) is None:
-        others = "".join(f", not --{flag}" for flag in wrong)
-        raise UserError(f"{path}: a {manifest.task['name']} model takes --{kind.flag}{others}")
-    return kind(manifest, path if path.is_dir() else path.parent, given[kind.flag])
+# Flag -> which data it names.
+DATA_FLAGS = {
+    OfflineSpan.flag: "question answering: SQuAD's JSON layout",
+    OfflineFeatures.flag: "the other tasks: features of data_tools.convert",
+}
 
 
 def data_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that say which data a model is asked about."""
-    parser.add_argument("--eval_json_path", type=Path, help="question answering: SQuAD's JSON layout")
-    parser.add_argument("--eval_data_file_path", type=Path, help="the other tasks: features of data_tools.convert")
+    for flag, what in DATA_FLAGS.items():
+        parser.add_argument(f"--{flag}", type=Path, help=what)
+
+
+def given_data(args: argparse.Namespace) -> dict[str, Path]:
+    """Flag -> data, of the flags of `data_flags` that were given."""
+    return {flag: data for flag in DATA_FLAGS if (data := getattr(args, flag)) is not None}
 
 
 def given_task(args: argparse.Namespace, manifest: Manifest, path: Path) -> OfflineTask:
-    """The task of the manifest at `path` with the data that the flags of `data_flags` name."""
-    return offline_task(
-        manifest, path, {name: getattr(args, name) for name in ("eval_json_path", "eval_data_file_path")}
-    )
+    """`offline_task` with the data that the flags name."""
+    return offline_task(manifest, path, given_data(args))
+
+
+def offline_task(manifest: Manifest, path: Path, given: Mapping[str, Path]) -> OfflineTask:
+    """The task of the manifest at `path`; `given`: flag -> data. Raises `UserError` for the wrong flag or model."""
+    kind = OFFLINE_TASKS.get(manifest.task["name"])
+    if kind is None or manifest.tokenizer is None:
+        raise UserError(f"{path}: not a model with a vocabulary for {', '.join(OFFLINE_TASKS)}; nothing to do for it")
+    wrong = [flag for flag in given if flag != kind.flag]
+    if wrong or kind.flag not in given:
+        others = "".join(f", not --{flag}" for flag in wrong)
+        raise UserError(f"{path}: a {manifest.task['name']} model takes --{kind.flag}{others}")
+    return kind(manifest, path if path.is_dir() else path.parent, given[kind.flag])
 
 
 def read_seconds(path: Path) -> float | None:

@@ -21,7 +21,7 @@ from models.common.errors import UserError
 from models.common.export.manifest import Manifest, Packing, read_manifest
 from models.common.export.typed_json import convert
 from models.common.files import locked_folder, read_json, write_json
-from models.common.finetune.offline import OfflineTask, data_flags, offline_task
+from models.common.finetune.offline import OfflineTask, data_flags, given_data, offline_task
 from models.common.runtime.npy_files import FileLayout, input_folders, plan_files, read_results, write_inputs
 from models.common.weights.canonical import tensors_sha256
 
@@ -29,7 +29,6 @@ PREPROCESS, POSTPROCESS = "preprocess", "postprocess"
 RECORD = "preprocess.json"
 MANIFEST_FLAGS = ("max_seq_length", "doc_stride", "n_best_size", "max_answer_length")
 MODE_FLAGS = {"preprocessing_num_workers": PREPROCESS, "result_dir": POSTPROCESS}
-FILE_FLAGS = ("eval_json_path", "eval_data_file_path")
 DATASET = "squad"
 
 
@@ -137,7 +136,7 @@ def _problems(args: argparse.Namespace, manifest: Manifest) -> list[str]:
         count = getattr(args, name)
         if count is not None and count < 1:
             problems.append(f"--{name} must be positive, got {count}")
-    given = [f"--{name}" for name in FILE_FLAGS if getattr(args, name) is not None]
+    given = [f"--{name}" for name in given_data(args)]
     if (args.dataset_name or args.offline_download) and (given or manifest.task["name"] != "span"):
         problems.append("--dataset_name and --offline_download are of questions that no file is given for; leave "
                         f"{'them' if not given else 'them or ' + given[0]} out")  # fmt: skip
@@ -146,8 +145,8 @@ def _problems(args: argparse.Namespace, manifest: Manifest) -> list[str]:
 
 def _task(args: argparse.Namespace, manifest: Manifest) -> OfflineTask:
     """The model with the data that the flags name; data of the datasets library become a file in --save_dir."""
-    given = {name: getattr(args, name) for name in FILE_FLAGS}
-    if manifest.task["name"] == "span" and not any(given.values()):
+    given = given_data(args)
+    if manifest.task["name"] == "span" and not given:
         name = args.dataset_name or DATASET
         given["eval_json_path"] = args.save_dir / f"{Path(name).name}-{SPLIT}.json"
         write_validation(name, args.offline_download, given["eval_json_path"])

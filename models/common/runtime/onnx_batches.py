@@ -2,9 +2,8 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from models.common.runtime.timing import Stopwatch, latency
 BATCH_TOKENS = 512
 
 Feed = dict[str, np.ndarray]  # name of an input -> [R, T]
+Described = dict[str, tuple[str, tuple[int, ...]]]  # name of an input or output -> dtype, shape with DYNAMIC for any
 
 
 class OnnxBatches(ABC):
@@ -36,6 +36,15 @@ class OnnxBatches(ABC):
     @abstractmethod
     def run(self, feed: Feed) -> list[np.ndarray]:
         """The outputs of one batch, in the manifest's order."""
+
+    def check(self, file: Path, inputs: Described, outputs: Described) -> None:
+        """Raise a `UserError` when the inputs or outputs of the graph in `file` are not the manifest's."""
+        for kind, found, said in (
+            ("inputs", inputs, self.manifest.inputs), ("outputs", outputs, self.manifest.outputs)
+        ):  # fmt: skip
+            wanted = {tensor.name: (tensor.dtype, tensor.shape) for tensor in said}
+            if found != wanted:
+                raise UserError(f"{file}: has the {kind} {found}, the manifest says {wanted}; export again")
 
     def predict(self, samples: Samples, order: np.ndarray | None = None) -> dict[str, list[np.ndarray]]:
         """Every sample's outputs: name -> N arrays, [length of the sample, ...] per token, [...] per sample.
@@ -60,12 +69,6 @@ class OnnxBatches(ABC):
             watch.lap()
         self.seconds, self.latency = sum(watch.laps), latency(watch.laps)
         return results
-
-
-def check_tensors(file: Path, kind: str, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Raise a `UserError` when a graph's inputs (or outputs), name -> (dtype, shape), are not the manifest's."""
-    if found != wanted:
-        raise UserError(f"{file}: has the {kind} {found}, the manifest says {wanted}; export again")
 
 
 def feed_of(manifest: Manifest, arrays: Feed) -> Feed:

@@ -7,7 +7,7 @@ import numpy as np
 
 from models.common.errors import UserError, needed
 from models.common.export.manifest import DYNAMIC, Manifest
-from models.common.runtime.onnx_batches import Feed, OnnxBatches, check_tensors
+from models.common.runtime.onnx_batches import Described, Feed, OnnxBatches
 
 # Where the CPU has bfloat16, OpenVINO computes a float32 graph in it unless it is told not to (off by 1e-3).
 CONFIG = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -26,17 +26,16 @@ class OpenVino(OnnxBatches):
         except Exception as error:  # of many kinds, from C++
             reason = str(error).strip().rpartition("\n")[2]
             raise UserError(f"{file}: OpenVINO cannot load it ({reason}); export again") from None
-        for kind, said, found in (
-            ("inputs", manifest.inputs, self.model.inputs), ("outputs", manifest.outputs, self.model.outputs)
-        ):  # fmt: skip
-            wanted = {tensor.name: (tensor.dtype, tensor.shape) for tensor in said}
-            given = {port.any_name: (np.dtype(port.element_type.to_dtype()).name, _shape(port)) for port in found}
-            check_tensors(file, kind, given, wanted)
+        self.check(file, _described(self.model.inputs), _described(self.model.outputs))
 
     def run(self, feed: Feed) -> list[np.ndarray]:
         """See `OnnxBatches`."""
         found = self.model(feed)
         return [np.array(found[output.name]) for output in self.manifest.outputs]
+
+
+def _described(ports: list[Any]) -> Described:
+    return {port.any_name: (np.dtype(port.element_type.to_dtype()).name, _shape(port)) for port in ports}
 
 
 def _shape(port: Any) -> tuple[int, ...]:

@@ -29,27 +29,25 @@ from models.common.train.metrics_log import MetricsLog
 from models.common.train.step import TrainStep, scalar
 
 
-def keyboard_interrupt_as_usual() -> None:
-    """Make Ctrl-C raise KeyboardInterrupt: MindSpore takes the signal over whenever it compiles, and ends the process
-    without a word."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until the block is over: TensorBoard's writer can hang when it is interrupted while it queues."""
+    """Ctrl-C (and SIGTERM, which `run_main` takes for the same) waits until the block is over: a KeyboardInterrupt can
+    get lost in MindSpore's callbacks, and TensorBoard's writer can hang when it is interrupted while it queues."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     asked: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    handlers = {
+        number: signal.signal(number, lambda number, _: asked.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if asked:
-        raise KeyboardInterrupt
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number in asked:
+        signal.raise_signal(number)
 
 
 @dataclass(frozen=True)
@@ -102,9 +100,8 @@ class Trainer:
         try:
             with Progress("train", total, "step", initial=completed) as progress:
                 for index in range(completed, total):
-                    values = self._train_step(index)
-                    keyboard_interrupt_as_usual()
                     with uninterrupted():
+                        values = self._train_step(index)
                         log.write(index + 1, "train", values)
                     progress.update(loss=values["loss"], lr=values["learning_rate"])
                     self._after_step(index + 1, log)
@@ -152,7 +149,6 @@ class Trainer:
 
     def _evaluate(self, completed: int, log: MetricsLog) -> None:
         scores = dict(self.job.evaluate())
-        keyboard_interrupt_as_usual()
         with uninterrupted():
             log.write(completed, "eval", scores)
         if self.best is None or scores[self.job.score] > self.best[self.job.score]:

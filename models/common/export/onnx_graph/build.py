@@ -20,6 +20,7 @@ from models.common.export.manifest import PACKED_INPUTS, PADDED_INPUTS
 from models.common.export.onnx_graph import heads
 from models.common.export.onnx_graph.encoder import NOT_ALLOWED, encoder
 from models.common.export.onnx_graph.graph import Graph
+from models.common.weights.names import label_count
 
 BATCH, LENGTH = "batch", "sequence"  # names of dynamic axes
 
@@ -50,19 +51,17 @@ def build(task: str, config: EncoderConfig, tensors: Mapping[str, np.ndarray], l
     mask = op.Mul(op.Sub(1.0, graph.as_float(allowed)), NOT_ALLOWED)
     hidden = encoder(graph, config, inputs["input_ids"], inputs["token_type_ids"], positions, mask)
     rows = heads.Rows(ids, positions, layout.max_samples or 1)
-    labels = next((tensors[f"heads.{head}.bias"].shape[0] for head in ("classifier", "tagger")
-                   if f"heads.{head}.bias" in tensors), 0)  # fmt: skip
     if task == "span":
         for name, value in zip(("start_logits", "end_logits"), heads.span(graph, hidden), strict=True):
             graph.output(name, value, ir.DataType.FLOAT, shape)
     elif task == "classification":
         samples = (layout.max_samples,) if layout.max_samples else ()
         logits = heads.classification(graph, hidden, rows)
-        graph.output("logits", logits, ir.DataType.FLOAT, (shape[0], *samples, labels))
+        graph.output("logits", logits, ir.DataType.FLOAT, (shape[0], *samples, label_count(tensors)))
     else:
         values = heads.tagging(graph, hidden, rows, layout.length or layout.longest)
         if "heads.crf.transitions" in tensors:
             graph.output("tag_ids", values, ir.DataType.INT32, shape)
         else:
-            graph.output("logits", values, ir.DataType.FLOAT, (*shape, labels))
+            graph.output("logits", values, ir.DataType.FLOAT, (*shape, label_count(tensors)))
     return graph.model()

@@ -19,20 +19,14 @@ NOT_ALLOWED = -10000.0
 def fuse_attention(model: ir.Model) -> int:
     """Everything between the dense layers of an attention in one MultiHeadAttention."""
     graph, edit = model.graph, Editor(model.graph)
-    found, padding, masks = list(attentions(graph)), padding_input(model), {}
+    found, padding, keys = list(attentions(graph)), padding_input(model), None
+    if padding is not None:
+        keys = edit.add(next(iter(graph)), "Cast", [padding], "attention.keys", to=ir.DataType.INT32)
     for attention in found:
-        place = attention.softmax
-        key_mask, bias = None, None
-        if padding is not None:
-            if "key" not in masks:
-                masks["key"] = edit.add(next(iter(graph)), "Cast", [padding], "attention.keys", to=ir.DataType.INT32)
-            key_mask = masks["key"]
-        elif attention.mask is not None:
-            bias = attention.mask
+        bias = attention.mask if padding is None else None
         sides = [side.dense.output for side in (attention.query, attention.key, attention.value)]
-        place = attention.merge
         context = edit.add(
-            place, "MultiHeadAttention", [*sides, None, key_mask, bias], "attention.context", MICROSOFT,
+            attention.merge, "MultiHeadAttention", [*sides, None, keys, bias], "attention.context", MICROSOFT,
             num_heads=attention.heads, scale=attention.scale, mask_filter_value=NOT_ALLOWED,
         )  # fmt: skip
         context.type, context.shape = attention.context.type, attention.context.shape

@@ -1,9 +1,12 @@
 """Which input says what is padding, found by computing instead of by looking: masks are written in very many ways."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
 
+from models.common.errors import UserError
 from models.common.export.onnx_passes.recognise import attentions, producer
 
 LOW = -1000.0  # what is added to the score of a token that must not be seen; exp() of it is 0
@@ -22,20 +25,32 @@ def padding_input(model: ir.Model) -> ir.Value | None:
     masks = {attention.mask for attention in attentions(model.graph)}
     if not masks or None in masks:
         return None
-    decide = (value for value in model.graph.inputs if all(_decides(model, value, mask) for mask in masks))
-    return next(decide, None)
+    inputs, computed = model.graph.inputs, [_session(model, mask) for mask in masks]
+    return next((value for value in inputs if all(_decides(inputs, value, mask) for mask in computed)), None)
 
 
-def _decides(model: ir.Model, source: ir.Value, mask: ir.Value) -> bool:
-    """Whether `mask` is 0 where `source` has 1 for the key, and low where it has 0, for every query."""
+def sized(value: ir.Value, sizes: tuple[int, int]) -> tuple[int, int]:
+    """The shape [B, T] of an input, with `sizes` for what a batch chooses; a `UserError` for one that is not [B, T]."""
+    if value.shape is None or len(value.shape) != len(sizes):
+        raise UserError(f"input {value.name}: expected the shape [batch, tokens], as a BERT's inputs have, "
+                        f"got {value.shape or 'none'}")  # fmt: skip
+    return tuple(size if isinstance(size, int) else own for size, own in zip(value.shape, sizes, strict=True))
+
+
+def _session(model: ir.Model, mask: ir.Value) -> onnxruntime.InferenceSession:
+    """What computes `mask` from the inputs of the model."""
     part = ir.Model(ir.convenience.extract(model.graph, model.graph.inputs, [mask]), ir_version=model.ir_version)
-    session = onnxruntime.InferenceSession(ir.to_proto(part).SerializeToString(), providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(ir.to_proto(part).SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def _decides(inputs: Sequence[ir.Value], source: ir.Value, mask: onnxruntime.InferenceSession) -> bool:
+    """Whether `mask` is 0 where `source` has 1 for the key, and low where it has 0, for every query."""
     rng = np.random.default_rng(0)
     for shape in SHAPES:
-        rows, length = (size if isinstance(size, int) else own for size, own in zip(source.shape, shape, strict=True))
+        rows, length = sized(source, shape)
         given = (np.arange(length) < rng.integers(1, length + 1, (rows, 1))).astype(np.int64)
-        others = {value.name: np.ones((rows, length), np.int64) for value in model.graph.inputs}
-        found = session.run(None, {**others, source.name: given})[0]
+        others = {value.name: np.ones((rows, length), np.int64) for value in inputs}
+        found = mask.run(None, {**others, source.name: given})[0]
         found = np.broadcast_to(found, (rows, 1, length, length))
         wanted = np.broadcast_to(given[:, None, None], found.shape).astype(bool)
         if (found[wanted] != 0).any() or (found[~wanted] > LOW).any():
