@@ -229,8 +229,8 @@ def test_a_device_that_nothing_names_is_asked_for(tmp_path, tools):
 
 
 def test_what_is_missing_comes_with_the_commands_that_make_it(tmp_path, tools, minilm_dir, monkeypatch):
-    """And they do: with the weights of a tiny model, of another size and 64 positions; its head is as large as real ones,
-    for the operators of Ascend know no others."""
+    """And they do: with the weights of a tiny model, of another size and 64 positions; its head has the size of BERT's,
+    for the operators of Ascend know no other."""
     config = dataclasses.replace(TINY, hidden_size=64, num_attention_heads=1)
     write_weights(tmp_path / "bert_base", minilm_dir / "vocab.txt", config, groups=("heads.span",))
     monkeypatch.chdir(tmp_path)
