@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,15 @@ def other_inputs(file: Path) -> None:
     onnx.save(model, str(file))
 
 
+def edited(change: Callable[[onnx.ModelProto], object]) -> Callable[[Path], None]:
+    def apply(file: Path) -> None:
+        model = onnx.load(str(file))
+        change(model)
+        onnx.save(model, str(file))
+
+    return apply
+
+
 def renamed_output(file: Path) -> None:
     model = onnx.load(str(file))
     name = model.graph.output[0].name
@@ -141,7 +151,20 @@ def renamed_output(file: Path) -> None:
     onnx.save(model, str(file))
 
 
-@pytest.mark.parametrize("damage", [truncated, nonsense, other_inputs, renamed_output])
+DAMAGES = {
+    "truncated": truncated, "nonsense": nonsense, "int32 for int64": other_inputs, "another output": renamed_output,
+    "empty": lambda file: file.write_bytes(b""),
+    "an unknown operator": edited(lambda model: setattr(model.graph.node[0], "op_type", "Nonsense")),
+    "without its weights": edited(lambda model: model.graph.ClearField("initializer")),
+    "without an input": edited(lambda model: model.graph.input.pop()),
+    "one output less": edited(lambda model: model.graph.output.pop()),
+    "a fixed batch": edited(
+        lambda model: setattr(model.graph.input[1].type.tensor_type.shape.dim[0], "dim_value", 3)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_graph_is_named(exported, tmp_path, damage):
     for file in exported.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
