@@ -123,7 +123,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def check(args: argparse.Namespace) -> None:
+def settle(args: argparse.Namespace) -> None:
     """Flags of the grid; --quick makes it small."""
     samples.settle(args, ())
     if min(*args.lengths, *args.batches) < 1 or args.minutes <= 0:
@@ -140,7 +140,7 @@ def main(argv: list[str] | None = None) -> None:
         run_contender(*sidebyside.worker_setup(args))
         return
     report = sidebyside.Report("benchmarks.latency_grid", args, argv)
-    check(args)
+    settle(args)
     with tempfile.TemporaryDirectory() as folder:
         summary = measure(args, Path(folder))
     cells = cells_of(summary)
