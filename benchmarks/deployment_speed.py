@@ -96,13 +96,14 @@ def make_exports(folder: Path, args: argparse.Namespace, length: int, random_bas
     export = ("models.bert.export", "--export_ckpt_file", weights, "--file_format", "ONNX", *shape)
     sidebyside.run_module(*export, "--export_file_name", folder / "plain/model")
     sidebyside.run_module(*export, "--export_file_name", folder / "float32/model", "--onnx_target", "onnxruntime")
-    # Random weights have no score that could drop.
-    budget = 100 if random_base or args.weights is None else args.max_drop
+    # Random weights have no score that could drop. A few questions do not tell half a point: all of the data judge.
+    random = random_base or args.weights is None
+    budget, judged = (100, questions) if random else (args.max_drop, args.data_file or questions)
     source = samples.data_file(args.calibration_file, folder, args.samples, training=True)
     calibration = samples.convert(source, args.weights, length, True, folder / "calibration")
     sidebyside.run_module(
         "models.bert.quantize", "--model", folder / "float32", "--output_dir", folder / "int8", "--eval_json_path",
-        questions, "--calibration_data", calibration, "--max_drop", budget,
+        judged, "--calibration_data", calibration, "--max_drop", budget,
     )  # fmt: skip
 
 
