@@ -121,7 +121,13 @@ def test_eight_bits_of_the_table_are_calibrated_where_data_say_so(table, tiny_we
     rows = read_json(tmp_path / "table.json")["rows"]
     assert [row["precision"] for row in rows] == ["float32", "int8"]
     assert read_manifest(tmp_path / "exports/onnxruntime-int8").quantization.method == "static"
-    with pytest.raises(UserError, match="was made with other method; choose another --output_dir"):
+    with pytest.raises(UserError, match="was made with other calibration_data; choose another --output_dir"):
+        evaluate.main(flags(settings))
+    said = read_json(tmp_path / "exports/onnxruntime-int8/manifest.json")
+    said["quantization"]["metric_after"] = said["quantization"]["metric_before"] - 1.0
+    (tmp_path / "exports/onnxruntime-int8/manifest.json").write_text(json.dumps(said))
+    settings |= {"calibration_data": table / "features", "max_drop": 0.9}
+    with pytest.raises(UserError, match=r"costs 1\.00 f1, --max_drop is 0\.9; choose another --output_dir"):
         evaluate.main(flags(settings))
 
 

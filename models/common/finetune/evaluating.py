@@ -160,13 +160,15 @@ def check_export(folder: Path, weights: str, settings: Mapping[str, Any], args: 
     differ = [name for name, value in settings.items() if manifest.task.get(name, value) != value]
     if manifest.source_weights.sha256 != weights:
         differ.append("weights")
-    made, wanted = (
-        manifest.quantization,
-        {"method": "static" if args.calibration_data else "dynamic", "max_drop": args.max_drop},
-    )
-    differ += [name for name, value in wanted.items() if made is not None and getattr(made, name) != value]
+    made = manifest.quantization
+    if made is not None and (made.method == "static") != bool(args.calibration_data):
+        differ.append("calibration_data")
     if differ:
         raise UserError(f"{folder}: was made with other {', '.join(differ)}; choose another --output_dir")
+    if made is not None and made.metric_before - made.metric_after > args.max_drop:
+        cost = made.metric_before - made.metric_after
+        raise UserError(f"{folder}: costs {cost:.2f} {made.metric}, --max_drop is {args.max_drop}; choose another "
+                        "--output_dir")  # fmt: skip
     return manifest
 
 
