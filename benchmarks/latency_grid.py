@@ -130,7 +130,8 @@ def settle(args: argparse.Namespace) -> None:
         raise UserError("--lengths, --batches and --minutes must be positive")
     if args.quick:
         args.lengths, args.batches = [samples.QUICK_LENGTH], [1, 2]
-    args.samples = max(args.batches)
+    if args.samples < max(args.batches):
+        raise UserError(f"--samples {args.samples}: a batch of {max(args.batches)} needs as many")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -69,7 +69,7 @@ def by_hand(x: np.ndarray, matrix: np.ndarray, least: float, largest: float, ste
 def test_known_ranges_give_the_arithmetic_of_8_bits(graph, numbers, tmp_path, reduce_range, steps):
     x = numbers.normal(size=(7, WIDTH)).astype(np.float32)
     ranges = Ranges({"x": (-1.5, 2.0)})  # some of x is beyond
-    quantize(graph, tmp_path / "q.onnx", Int8("static", reduce_range), ranges)
+    quantize(graph, tmp_path / "q.onnx", Int8(reduce_range), ranges)
     for found, matrix in zip(products(tmp_path / "q.onnx", x), matrices(graph).values(), strict=True):
         np.testing.assert_allclose(found, by_hand(x, matrix, -1.5, 2.0, steps), rtol=1e-4, atol=1e-4)
         assert np.abs(found - x @ matrix).max() > 0.05
@@ -80,7 +80,7 @@ def test_known_ranges_give_the_arithmetic_of_8_bits(graph, numbers, tmp_path, re
 def test_what_stays_in_float_is_exact(graph, numbers, tmp_path):
     x = numbers.normal(size=(7, WIDTH)).astype(np.float32)
     for ranges in (None, Ranges({"x": (-3.0, 3.0)})):
-        quantize(graph, tmp_path / "q.onnx", Int8("static", True, in_float=(QUERY,)), ranges)
+        quantize(graph, tmp_path / "q.onnx", Int8(True, in_float=(QUERY,)), ranges)
         whole, coarse = products(tmp_path / "q.onnx", x)
         both = [x @ matrix for matrix in matrices(graph).values()]
         np.testing.assert_allclose(whole, both[0], rtol=1e-5, atol=1e-5)
@@ -108,7 +108,7 @@ def test_clip_ranges_of_training_are_used(graph, numbers, tmp_path):
     torch.save(state_dict(graph), tmp_path / "qat.bin")
     ranges = read_clip_ranges(tmp_path / "qat.bin", dense_layers(graph))
     assert ranges.reads == {"x": (-2.0, 2.0)}  # the larger of the two that read it
-    quantize(graph, tmp_path / "q.onnx", Int8("qat", True), ranges)
+    quantize(graph, tmp_path / "q.onnx", Int8(True), ranges)
     x = numbers.normal(size=(7, WIDTH)).astype(np.float32)
     for found, matrix in zip(products(tmp_path / "q.onnx", x), matrices(graph).values(), strict=True):
         half = np.abs(matrix).max(0) / 2
@@ -136,7 +136,7 @@ def test_clip_ranges_that_cannot_be_are_named(graph, tmp_path, change, says):
     torch.save(held, tmp_path / "qat.bin")
     with pytest.raises(UserError, match=says):
         ranges = read_clip_ranges(tmp_path / "qat.bin", dense_layers(graph))
-        quantize(graph, tmp_path / "q.onnx", Int8("qat", True), ranges)
+        quantize(graph, tmp_path / "q.onnx", Int8(True), ranges)
     assert not (tmp_path / "q.onnx").exists()
 
 

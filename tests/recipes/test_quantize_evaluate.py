@@ -13,7 +13,6 @@ from data_tools.features.span import SpanOptions
 from models.bert import evaluate, export, quantize
 from models.common.errors import UserError
 from models.common.export.manifest import read_manifest
-from models.common.export.quantize import METHODS
 from models.common.files import read_json
 from models.common.finetune import quantizing
 from models.common.finetune.agreement import agreement
@@ -164,7 +163,7 @@ def ranges(table, tiny_weights, minilm_dir) -> dict[str, dict[str, object]]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", quantizing.METHODS)
 def test_eight_bits_within_the_budget(table, ranges, tmp_path, method):
     source = table / "exports/onnxruntime-fp32"
     quantize.main(flags({"model": source, "output_dir": tmp_path / "q", "eval_json_path": table / "own.json",

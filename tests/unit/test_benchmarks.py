@@ -284,6 +284,7 @@ MISTAKES = [
     ("peer_squad_finetune", "--output_dir {data} --weights {weights}", "File exists"),
     ("environment", "--output {folder}", "Is a directory"),
     ("deployment_speed", f"{RACE} --data_file {{data}} --samples 999", "questions, --samples asks for 999"),
+    ("latency_grid", f"{RACE} --batches 1 65", "--samples 64: a batch of 65 needs as many"),
     ("latency_grid", f"{RACE} --lengths 64 0", "--lengths, --batches and --minutes must be positive"),
     ("table", "{data}", "is no result of a benchmark"),
     ("table", "no.json", "no such file"),

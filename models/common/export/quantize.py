@@ -24,15 +24,13 @@ from models.common.export.onnx_passes.editing import Editor
 from models.common.export.onnx_passes.fuse import MICROSOFT
 from models.common.export.onnx_passes.recognise import constant, reader
 
-METHODS = ("dynamic", "static", "qat")
 Feed = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Int8:
-    """How to quantize: one of `METHODS`; 7-bit weights or not; the weights that stay float32."""
+    """How to quantize: 7-bit weights or not; the weights that stay float32."""
 
-    method: str
     reduce_range: bool
     in_float: tuple[str, ...] = ()
 

@@ -25,7 +25,7 @@ from models.common.errors import UserError, needed
 from models.common.export.clip_ranges import read_clip_ranges
 from models.common.export.exporter import check_target, publish
 from models.common.export.manifest import Manifest, Quantization, read_manifest, write_manifest
-from models.common.export.quantize import METHODS, Feed, Int8, Ranges, calibrate, dense_layers, quantize
+from models.common.export.quantize import Feed, Int8, Ranges, calibrate, dense_layers, quantize
 from models.common.files import sha256_of
 from models.common.finetune.offline import OfflineTask, data_flags, given_task
 from models.common.machine import cpu
@@ -33,6 +33,7 @@ from models.common.packing import pack
 from models.common.runtime.onnx_batches import feed_of, plan_batches
 from models.common.runtime.onnxruntime_runtime import OnnxRuntime
 
+METHODS = ("dynamic", "static", "qat")  # see `models.common.export.quantize`
 SHARES = (0.0, 0.125, 0.25, 0.5)  # of the dense layers in float32, one rung of the ladder each
 CALIBRATION_SAMPLES = 128
 PROBES = 32  # samples that tell which layers are sensitive
@@ -87,15 +88,15 @@ def run(args: argparse.Namespace, manifest: Manifest, task: OfflineTask, target:
     heads = tuple(name for name in layers if name.startswith(HEADS))
     encoder = {name: reads for name, reads in layers.items() if name not in heads}
     calibration = calibration_features(args, manifest)
-    ranges = None
+    dynamic, static, qat = METHODS
+    method, ranges = dynamic, None
     if calibration is not None:
-        ranges = calibrate(source, encoder.values(), feeds(manifest, calibration))
+        method, ranges = static, calibrate(source, encoder.values(), feeds(manifest, calibration))
     elif args.clip_ranges is not None:
-        ranges = read_clip_ranges(args.clip_ranges, encoder)
-    method = METHODS[0 if ranges is None else 1 if calibration else 2]
+        method, ranges = qat, read_clip_ranges(args.clip_ranges, encoder)
     metric, before = scored(task, features, manifest, source, scratch / "float")
     print(f"float32: {metric} {before:.2f}", flush=True)
-    whole, ranked = Int8(method, not args.vnni_only, heads), []
+    whole, ranked = Int8(not args.vnni_only, heads), []
     for share in SHARES:
         if share and not ranked:
             ranked = by_sensitivity(whole, manifest, source, encoder, features, ranges, scratch)
@@ -160,14 +161,14 @@ def by_sensitivity(
     """
     probes, changes = features.spread_by_length(PROBES), {}
     wanted = OnnxRuntime(manifest, source).predict(probes)
-    for node in encoder:
-        alone = replace(how, in_float=(*how.in_float, *(other for other in encoder if other != node)))
+    for name in encoder:
+        alone = replace(how, in_float=(*how.in_float, *(other for other in encoder if other != name)))
         quantize(source, scratch / "probe.onnx", alone, ranges)
         found = OnnxRuntime(manifest, scratch / "probe.onnx").predict(probes)
-        changes[node] = sum(
-            float(np.square(np.concatenate(found[name]) - np.concatenate(wanted[name])).mean()) for name in wanted
+        changes[name] = sum(
+            float(np.square(np.concatenate(found[output]) - np.concatenate(wanted[output])).mean()) for output in wanted
         )
-    return sorted(encoder, key=lambda node: -changes[node])
+    return sorted(encoder, key=lambda name: -changes[name])
 
 
 def bless(args: argparse.Namespace, manifest: Manifest, made: Path, target: Path, said: Quantization) -> None:

@@ -36,8 +36,11 @@ def unpad_ascend(model: ir.Model) -> int:
     lengths, exact = edit.add_several(top, "GenSeqLen", [flags], ("unpad.lengths", "unpad.exact_lengths"))
     shape = edit.add(top, "Shape", [mask], "unpad.shape")
     batch = edit.add(top, "Gather", [shape, edit.constant("unpad.first", 0)], "unpad.batch", axis=0)
+    # Which of a tile's keys the last tokens of a sample must not see, as the original fills it.
+    tail = np.tril(np.full((BLOCK, BLOCK), NOT_ALLOWED))[:, ::-1]
+    where = [exact, batch, edit.constant("unpad.tail_mask", tail, np.float16)]
     for attention in found:
-        _fuse(edit, attention, exact, batch)
+        _fuse(edit, attention, where)
     RemoveUnusedNodesPass()(model)  # the attentions as they were, so that the stream has each of them once
     top = batch.producer()
     longest = edit.add(top, "Gather", [shape, edit.constant("unpad.second", 1)], "unpad.longest", axis=0)
@@ -46,10 +49,10 @@ def unpad_ascend(model: ir.Model) -> int:
     total = edit.add(top, "ReduceSum", [whole, edit.constant("unpad.last", [-1])], "unpad.total", keepdims=1)
     count = edit.add(top, "Cast", [total], "unpad.count", to=ir.DataType.INT32)
 
-    def enter(place: ir.Node | None, value: ir.Value) -> ir.Value:  # [B, T, H] -> [n, H]; attentions are there already
-        return (
-            _in_half(edit, place, "UnpadInput", [value], [lengths, count], "unpad.packed") if value is begin else value
-        )
+    def enter(place: ir.Node | None, value: ir.Value) -> ir.Value:  # [B, T, H] -> [n, H]
+        if value is not begin:  # what an attention gives is [n, H] already
+            return value
+        return _in_half(edit, place, "UnpadInput", [value], [lengths, count], "unpad.packed")
 
     def leave(place: ir.Node | None, value: ir.Value) -> ir.Value:  # [n, H] -> [B, T, H]
         return _in_half(edit, place, "PadInput", [value], [lengths, batch, longest, width], "unpad.restored")
@@ -57,18 +60,15 @@ def unpad_ascend(model: ir.Model) -> int:
     return relay(graph, enter, leave, attend=lambda _, value: value, head=False)
 
 
-def _fuse(edit: Editor, attention: Attention, lengths: ir.Value, batch: ir.Value) -> None:
-    """Dense layers of query, key and value, FlashAttention, the dense layer behind it."""
+def _fuse(edit: Editor, attention: Attention, where: Sequence[ir.Value]) -> None:
+    """Dense layers of query, key and value, FlashAttention, the dense layer behind it. where: its other inputs."""
     if attention.head_size != HEAD_SIZE or not math.isclose(attention.scale, HEAD_SIZE**-0.5, rel_tol=1e-5):
         raise UserError(
             f"unpad_ascend: heads of {attention.head_size}, scaled by {attention.scale:.4g}; Ascend's FlashAttention "
             f"knows heads of {HEAD_SIZE}, scaled by their root, as BERT-base's are; use the standard operators"
         )
-    # Which of a tile's keys the last tokens of a sample must not see, as the original fills it.
-    tail = np.tril(np.full((BLOCK, BLOCK), NOT_ALLOWED))[:, ::-1]
-    mask = edit.constant("unpad.tail_mask", tail, np.float16)
     sides = [_as_gemm(edit, side.dense.output) for side in (attention.query, attention.key, attention.value)]
-    context = _in_half(edit, attention.merge, "FlashAttention", sides, [lengths, batch, mask], "attention.context")
+    context = _in_half(edit, attention.merge, "FlashAttention", sides, where, "attention.context")
     context.type, context.shape = attention.context.type, attention.context.shape
     ir.convenience.replace_all_uses_with(attention.context, context)
     for product in list(context.consumers()):
