@@ -95,18 +95,14 @@ def test_links_lead_somewhere(document):
             assert (document.parent / target).exists(), f"{document}: {target}"
 
 
-def test_the_chinese_readme_keeps_in_step():
-    english, chinese = ((REPOSITORY / name).read_text(encoding="utf-8") for name in ("README.md", "README_CN.md"))
-    for pattern in (r"```bash.*?```", r"^#+ ", r"`(?:python -m|bash) [^`]+`", r"\d+\.\d+"):
-        found = [re.findall(pattern, text, re.M | re.S) for text in (english, chinese)]
-        assert found[0] == found[1], pattern
+CHINESE = [document for document in DOCUMENTS if document.name == "README_CN.md"]
 
 
-def test_the_chinese_readme_of_bert_keeps_in_step():
-    """It has the flows of deployment alone."""
-    english, chinese = ((REPOSITORY / "models/bert" / name).read_text(encoding="utf-8")
-                        for name in ("README.md", "README_CN.md"))  # fmt: skip
-    english = english[english.index("## Ascend") :]
-    for pattern in (r"```bash.*?```", r"^## ", r"`--\w+[^`]*`", r"\d+\.\d+"):
-        found = [re.findall(pattern, text, re.M | re.S) for text in (english, chinese)]
-        assert found[0] == found[1], pattern
+@pytest.mark.parametrize("document", CHINESE, ids=lambda path: str(path.relative_to(REPOSITORY)))
+@pytest.mark.parametrize("pattern", [r"```bash.*?```", r"^#+ ", r"`(?:python -m|bash|--\w)[^`]+`", r"\d+\.\d+", r"^\|"])
+def test_a_chinese_readme_keeps_in_step(document, pattern):
+    english, chinese = (
+        [" ".join(part.split()) for part in re.findall(pattern, path.read_text(encoding="utf-8"), re.M | re.S)]
+        for path in (document.with_name("README.md"), document)
+    )
+    assert english == chinese
