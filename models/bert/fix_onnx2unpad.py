@@ -1,4 +1,4 @@
-"""No work on padding in a dynamic ONNX graph of BERT: `python -m models.bert.fix_onnx2unpad --help`.
+"""Padding dropped from a dynamic ONNX graph of BERT: `python -m models.bert.fix_onnx2unpad --help`.
 
 The flags are those of the original. `--target any`: standard operators, which every runtime has, in the way of
 `models.common.export.onnx_passes.unpad`; `ascend`: those of Ascend's Transformer acceleration library, as the original
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--target", choices=PASSES, default="any", help="standard operators, or Ascend's own")
     args = parser.parse_args(argv)
     [count] = fix(args.input_file, args.output_file, [PASSES[args.target]]).values()
-    print(f"{args.output_file}: no padding through {count} layers; same answers")
+    print(f"{args.output_file}: padding dropped through {count} layers; same answers")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def fixed_by_both(source: Path, target: Path, capsys, says: str) -> None:
     rtol, atol, _ = TOLERANCES["onnx passes"]
     for command, done in (
         (fix_onnx, f"flatten_tokens {LAYERS}, expand_mask {LAYERS}; same answers"),
-        (fix_onnx2unpad, f"no padding through {LAYERS} layers; same answers"),
+        (fix_onnx2unpad, f"padding dropped through {LAYERS} layers; same answers"),
     ):
         command.main(["--input_file", str(source), "--output_file", str(target)])
         out = capsys.readouterr().out
@@ -137,7 +137,7 @@ def test_the_operators_of_ascend_where_they_fit(tmp_path, capsys, head_size):
     command = ["--input_file", str(tmp_path / "in.onnx"), "--output_file", str(target), "--target", "ascend"]
     if head_size == 64:
         fix_onnx2unpad.main(command)
-        assert f"no padding through {LAYERS} layers; same answers" in capsys.readouterr().out
+        assert f"padding dropped through {LAYERS} layers; same answers" in capsys.readouterr().out
         kinds = [node.op_type for node in onnx.load(target).graph.node]
         assert kinds.count("FlashAttention") == LAYERS and kinds.count("UnpadInput") == kinds.count("PadInput") == 1
     else:

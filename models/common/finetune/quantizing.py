@@ -33,6 +33,7 @@ from models.common.packing import pack
 from models.common.runtime.onnx_batches import feed_of, plan_batches
 from models.common.runtime.onnxruntime_runtime import OnnxRuntime
 
+LADDER = __doc__.rpartition("\n\n")[2]
 METHODS = ("dynamic", "static", "qat")  # see `models.common.export.quantize`
 SHARES = (0.0, 0.125, 0.25, 0.5)  # of the dense layers in float32, one rung of the ladder each
 CALIBRATION_SAMPLES = 128
@@ -43,7 +44,7 @@ PADDING = "sorted by length, each batch padded to its longest sample"
 
 def main(module: str, description: str, argv: list[str] | None) -> None:
     """The command line of `python -m MODULE`."""
-    parser = command_parser(module, description)
+    parser = command_parser(module, f"{description} {LADDER}")
     parser.add_argument("--model", type=Path, required=True, help="folder of an ONNX export, float32")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder for the 8-bit model")
     parser.add_argument(

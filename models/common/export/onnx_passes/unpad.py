@@ -1,9 +1,9 @@
-"""No work on padding in a graph over padded rows, with standard operators.
+"""Padding dropped from a graph over padded rows, with standard operators.
 
-Padding is dropped once, where the stream of tokens begins, and put back once, where it ends: between, all dense layers
-see the matrix of real tokens [n, H]. An attention still sees [B, T, H], gathered from there, because the tokens of one
-sample must lie together; what lies at padding there is a copy of a real token, which the mask hides and nobody reads
-back. Where the stream ends padding holds zeros.
+It is dropped once, where the stream of tokens begins, and put back once, where it ends: between, dense layers and all
+that works token by token see the matrix of real tokens [n, H]. An attention still sees [B, T, H], gathered from there,
+because the tokens of one sample must lie together; what lies at padding there is a copy of a real token, which the mask
+hides and nobody reads back. Where the stream ends padding holds zeros.
 
 Shapes: B batch, T tokens, H hidden, C any width, n real tokens of the batch.
 """
