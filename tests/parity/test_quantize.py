@@ -89,8 +89,32 @@ def test_what_stays_in_float_is_exact(graph, numbers, tmp_path):
 
 def test_calibration_finds_the_least_and_the_largest_number(graph, numbers):
     batches = [numbers.normal(size=(3, WIDTH)).astype(np.float32) for _ in range(4)]
+    batches[2][1, 5] = 90.0  # a channel that stands out
     found = calibrate(graph, ["x", "x"], ({"x": batch} for batch in batches))
-    assert found.reads == {"x": (float(np.min(batches)), float(np.max(batches)))} and found.weights == {}
+    everything = np.concatenate(batches)
+    sizes = np.sort(np.abs(everything).max(0))
+    place = 0.9 * (WIDTH - 1)
+    usual = sizes[int(place)] + (place % 1) * (sizes[int(place) + 1] - sizes[int(place)])
+    even = np.array([min(1.0, usual / np.abs(channel).max()) for channel in everything.T])
+    np.testing.assert_allclose(found.even["x"], even, rtol=1e-6)
+    np.testing.assert_allclose(found.reads["x"], [(everything * even).min(), (everything * even).max()], rtol=1e-6)
+    assert np.abs(everything * even).max() < 3.0 and not found.weights
+
+
+def test_channels_that_stand_out_do_not_widen_the_steps_of_the_others(graph, numbers, tmp_path):
+    x = numbers.normal(size=(50, WIDTH)).astype(np.float32)
+    x[:, 5] *= 60
+    ranges = calibrate(graph, ["x"], [{"x": x}])
+    quantize(graph, tmp_path / "even.onnx", Int8(True), ranges)
+    quantize(graph, tmp_path / "q.onnx", Int8(True), Ranges({"x": (float(x.min()), float(x.max()))}))
+    found = zip(products(tmp_path / "even.onnx", x), products(tmp_path / "q.onnx", x), strict=True)
+    for (even, plain), matrix in zip(found, matrices(graph).values(), strict=True):
+        factors = ranges.even["x"].astype(np.float32)
+        expected = by_hand(x * factors, matrix / factors[:, None], *ranges.reads["x"], 64)
+        np.testing.assert_allclose(even, expected, rtol=1e-3, atol=1e-3)
+        others = np.abs(x[:, 5]) < 20  # where the large channel itself is not all that there is
+        errors = [np.abs(values - x @ matrix)[others].mean() for values in (even, plain)]
+        assert errors[0] < 0.7 * errors[1]
 
 
 def state_dict(graph: Path, **changes: torch.Tensor) -> dict[str, torch.Tensor]:

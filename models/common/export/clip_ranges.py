@@ -43,7 +43,7 @@ def read_clip_ranges(path: Path, layers: Mapping[str, str]) -> Ranges:
     if missing:
         raise UserError(f"{path}: has no clip range ({INPUT.lstrip('.')}) for {len(missing)} of {len(layers)} dense "
                         f"layers, such as {missing[0]}; give the state dict of training with quantization")  # fmt: skip
-    return Ranges(reads, weights)
+    return Ranges(reads, weights=weights)
 
 
 def _canonical(module: str) -> str | None:
