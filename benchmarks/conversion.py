@@ -19,6 +19,7 @@ from benchmarks import samples, sidebyside
 from data_tools.convert import SquadConversion, convert_squad
 from data_tools.feature_store import FORMATS, FeatureSet, load_features
 from data_tools.features.span import SpanOptions
+from data_tools.record_columns import RecordLayout
 from models.common.cli import run_main
 from models.common.errors import UserError
 from models.common.weights.embedded import minilm_folder
@@ -75,11 +76,11 @@ def _load_writer(dataset_format: str):
     if dataset_format == "mindrecord":
         from data_tools.mindrecord import MindRecordWriter
 
-        return lambda folder: MindRecordWriter(folder, "peer", SPAN.max_seq_length)
+        return lambda folder: MindRecordWriter(folder, "peer", RecordLayout("span", SPAN.max_seq_length))
     if dataset_format == "tfrecord":
         from data_tools.tfrecord import TFRecordWriter
 
-        return lambda folder: TFRecordWriter(folder, "peer", SPAN.max_seq_length)
+        return lambda folder: TFRecordWriter(folder, "peer", RecordLayout("span", SPAN.max_seq_length))
     from data_tools.numpy_store import NumpyWriter
 
     return lambda folder: NumpyWriter(folder, "peer")

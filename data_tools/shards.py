@@ -11,6 +11,7 @@ import numpy as np
 
 from data_tools.columns import INT32, TASKS, TEXT_ID, dtype_of
 from data_tools.feature_store import SIDECAR, FeatureSet, iterate_shard
+from data_tools.record_columns import RecordLayout
 from models.common.errors import UserError
 from models.common.files import fsync_directory, sha256_of
 
@@ -58,14 +59,14 @@ class ShardedWriter:
     So a stream of unknown length fills shards evenly and the same way whatever the chunks it comes in.
     """
 
-    def __init__(self, folder: Path, dataset_format: str, shards: int, row_length: int, task: str) -> None:
-        stems = [f"{TASKS[task].file_stem}-{index:05d}-of-{shards:05d}" for index in range(shards)]
-        self._folder, self._format, self._row_length = folder, dataset_format, row_length
+    def __init__(self, folder: Path, dataset_format: str, shards: int, layout: RecordLayout) -> None:
+        stems = [f"{TASKS[layout.task].file_stem}-{index:05d}-of-{shards:05d}" for index in range(shards)]
+        self._folder, self._format, self._layout = folder, dataset_format, layout
         self._first: FeatureSet | None = None
-        self._writers = [_open_writer(dataset_format, folder, stem, row_length, task) for stem in stems]
+        self._writers = [_open_writer(dataset_format, folder, stem, layout) for stem in stems]
         self._digests = [ContentDigest() for _ in stems]
         self._content = ContentDigest()
-        self._lengths: list[np.ndarray] = []
+        self._lengths = np.zeros(layout.row_length + 1, np.int64)  # how many samples there are of each length
         self.count = 0
 
     def add(self, features: FeatureSet) -> None:
@@ -80,7 +81,7 @@ class ShardedWriter:
                 part = features if shards == 1 else features.select(mine)
                 writer.add(part)
                 digest.add(part)
-        self._lengths.append(features.lengths)
+        self._lengths += np.bincount(features.lengths, minlength=len(self._lengths))
         self.count += len(features)
 
     def close(self) -> list[dict[str, Any]]:
@@ -100,7 +101,7 @@ class ShardedWriter:
         if self._format == "tfrecord":
             from data_tools.tfrecord import SCHEMA, write_schema
 
-            write_schema(self._folder / SCHEMA, self._first, self._row_length, self.count)
+            write_schema(self._folder / SCHEMA, self._first, self._layout, self.count)
         return entries
 
     def content_sha256(self) -> str:
@@ -109,10 +110,17 @@ class ShardedWriter:
 
     def length_statistics(self) -> dict[str, float]:
         """Tokens per sample; `total` is the work left when padding is not computed."""
-        lengths = np.concatenate(self._lengths)
-        percentiles = {f"p{share}": float(np.percentile(lengths, share)) for share in PERCENTILES}
-        extremes = {"min": int(lengths.min()), "max": int(lengths.max()), "total": int(lengths.sum())}
-        return extremes | {"mean": round(float(lengths.mean()), 3)} | percentiles
+        occurring, total = np.flatnonzero(self._lengths), int(self._lengths @ np.arange(len(self._lengths)))
+        percentiles = {f"p{share}": self._percentile(share) for share in PERCENTILES}
+        extremes = {"min": int(occurring[0]), "max": int(occurring[-1]), "total": total}
+        return extremes | {"mean": round(total / self.count, 3)} | percentiles
+
+    def _percentile(self, share: float) -> float:
+        """As numpy's of all lengths, between whose places it interpolates."""
+        fraction, place = np.modf(share / 100 * (self.count - 1))
+        places = [place, place + bool(fraction)]
+        below, above = np.searchsorted(np.cumsum(self._lengths), places, side="right").tolist()
+        return round(float(below + (above - below) * fraction), 3)
 
 
 class OutputFolder:
@@ -182,16 +190,16 @@ class OutputFolder:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _open_writer(dataset_format: str, folder: Path, stem: str, row_length: int, task: str) -> ShardWriter:
+def _open_writer(dataset_format: str, folder: Path, stem: str, layout: RecordLayout) -> ShardWriter:
     # Imported here: MindSpore must not be needed to write the other formats.
     if dataset_format == "mindrecord":
         from data_tools.mindrecord import MindRecordWriter
 
-        return MindRecordWriter(folder, stem, row_length, task)
+        return MindRecordWriter(folder, stem, layout)
     if dataset_format == "tfrecord":
         from data_tools.tfrecord import TFRecordWriter
 
-        return TFRecordWriter(folder, stem, row_length)
+        return TFRecordWriter(folder, stem, layout)
     from data_tools.numpy_store import NumpyWriter
 
     return NumpyWriter(folder, stem)
