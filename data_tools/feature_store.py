@@ -132,18 +132,18 @@ class FeatureShards:
         if self.sidecar is not None:
             folder = path if path.is_dir() else path.parent
             self.dataset_format = self.sidecar["dataset_format"]
-            self._files = [folder / shard["files"][0]["name"] for shard in self.sidecar["shards"]]
+            self.files = [folder / shard["files"][0]["name"] for shard in self.sidecar["shards"]]
             if schema_path is not None:
                 raise UserError(f"{path}: has {SIDECAR}, which says what {schema_path} would say; leave the schema out")
             return
-        self._files = _foreign_files(path)
-        self.dataset_format = "mindrecord" if "mindrecord" in self._files[0].name else "tfrecord"
+        self.files = _foreign_files(path)
+        self.dataset_format = "mindrecord" if "mindrecord" in self.files[0].name else "tfrecord"
         if schema_path is not None and self.dataset_format != "tfrecord":
             raise UserError(f"{path}: is {self.dataset_format}, which carries its own schema; leave {schema_path} out")
 
     def __len__(self) -> int:
         """Number of shards."""
-        return len(self._files)
+        return len(self.files)
 
     def __getitem__(self, shard: int) -> FeatureSet:
         """The samples of one shard in stored order; numpy shards are memory-mapped. Raises `UserError`.
@@ -151,7 +151,7 @@ class FeatureShards:
         Files that the sidecar lists are checked against their checksums.
         """
         self._check_files(shard)
-        file = self._files[shard]
+        file = self.files[shard]
         features = _read_shard(self.dataset_format, file, self._schema_path)
         if self.sidecar is None:
             return replace(features, info=self._description(features))
@@ -163,12 +163,12 @@ class FeatureShards:
     def pieces(self, shard: int) -> Iterator[FeatureSet]:
         """The same samples in pieces of bounded size."""
         self._check_files(shard)
-        for features in iterate_shard(self.dataset_format, self._files[shard], self._schema_path):
+        for features in iterate_shard(self.dataset_format, self.files[shard], self._schema_path):
             yield replace(features, info=self.sidecar or self._description(features))
 
     def _check_files(self, shard: int) -> None:
         for file in self.sidecar["shards"][shard]["files"] if self.sidecar else ():
-            path = self._files[shard].with_name(file["name"])
+            path = self.files[shard].with_name(file["name"])
             if sha256_of(path) != file["sha256"]:
                 raise UserError(f"{path}: damaged (its checksum changed); convert the data again")
 
