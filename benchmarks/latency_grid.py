@@ -92,7 +92,7 @@ def plot(cells: dict[str, dict[str, dict[str, float]]], lengths: list[int], batc
             panel.plot(range(len(batches)), speeds, marker="o", markersize=3, label=name)
         panel.set(title=f"length {length}", xlabel="batch", ylim=(0, None))
         panel.set_xticks(range(len(batches)), map(str, batches))
-    panel.legend(fontsize="small")
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=len(cells), fontsize="small")
     figure.axes[0].set_ylabel("windows/s")
     figure.savefig(path, dpi=120)
 
