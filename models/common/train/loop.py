@@ -26,7 +26,7 @@ from models.common.progress import Progress
 from models.common.train.batches import BatchPlan, StepPlan
 from models.common.train.checkpoints import CheckpointFolder, State
 from models.common.train.metrics_log import MetricsLog
-from models.common.train.step import TrainStep, scalar
+from models.common.train.step import AccumulatedStep, TrainStep, scalar
 
 
 @contextmanager
@@ -85,7 +85,7 @@ class Job:
 class Trainer:
     """Runs a `Job` in a run folder, going on from its newest sound checkpoint."""
 
-    def __init__(self, folder: Path, step: TrainStep, job: Job, cadence: Cadence) -> None:
+    def __init__(self, folder: Path, step: TrainStep | AccumulatedStep, job: Job, cadence: Cadence) -> None:
         self.folder, self.step, self.job, self.cadence = folder, step, job, cadence
         self.checkpoints = CheckpointFolder(folder / "checkpoints", cadence.keep)
         self.best: dict[str, Any] | None = None
@@ -134,11 +134,14 @@ class Trainer:
             values["loss_scale"] = scale.scale
             diverged = scale.exhausted and not bool(finite.asnumpy())
             scale.update(bool(finite.asnumpy()))
+            values["overflows"] = scale.overflows
         else:
             diverged = not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"]))
         if diverged:
-            raise UserError(f"step {index + 1}: loss {values['loss']}, gradient norm {values['grad_norm']}; "
-                            "training has diverged, lower the learning rate")  # fmt: skip
+            reason = f"loss {values['loss']}, gradient norm {values['grad_norm']}"
+            if scale is not None:
+                reason += f", overflow {scale.overflows_in_a_row} in a row, with loss scale {values['loss_scale']:g}"
+            raise UserError(f"step {index + 1}: {reason}; training has diverged, lower the learning rate")
         return values
 
     def _after_step(self, completed: int, log: MetricsLog) -> None:
