@@ -5,7 +5,7 @@ Settings, run folder, workers and resume are those of `models.common.pretrain.ru
 
 from models.bert.config import NETWORKS, RECIPES
 from models.common.cli import run_main
-from models.common.finetune.running import parse as parse_settings
+from models.common.config import parse_command
 from models.common.pretrain import running
 from models.common.pretrain.settings import PretrainConfig
 
@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse(argv: list[str] | None) -> PretrainConfig:
     """Arguments -> resolved config."""
-    return parse_settings("models.bert.run_pretrain", __doc__.split("\n")[0], PretrainConfig, RECIPES, argv)
+    return parse_command("models.bert.run_pretrain", __doc__.split("\n")[0], PretrainConfig, RECIPES, argv)
 
 
 if __name__ == "__main__":

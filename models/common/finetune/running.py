@@ -8,15 +8,12 @@ predictions and eval.json. The same command started again goes on where the run 
 
 import dataclasses
 import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_tools.feature_store import FeatureSet
-from models.common.cli import command_parser
-from models.common.config import add_flags, given_flags, load_recipe, load_yaml, resolve, to_dict, to_yaml
+from models.common.config import to_dict, to_yaml
 from models.common.device import set_device
 from models.common.errors import UserError
 from models.common.files import locked_folder, write_text
@@ -27,24 +24,6 @@ from models.common.weights.canonical import save_canonical, save_companions, ten
 from models.common.weights.mindspore_ckpt import write_ckpt
 from models.common.weights.names import idle_tensors
 from models.common.weights.reading import Checkpoint, read_checkpoint
-
-
-def parse(
-    module: str, description: str, config_class: type[FineTuneConfig], recipes: Path, argv: list[str] | None
-) -> FineTuneConfig:
-    """Arguments of `python -m MODULE` -> resolved settings; `recipes` is the file that --recipe names come from."""
-    parser = command_parser(module, description)
-    parser.add_argument("--recipe", metavar="NAME", help=f"named settings of {recipes.name}")
-    parser.add_argument("--config_path", metavar="FILE", help="YAML file of settings; wins over --recipe")
-    add_flags(parser, config_class)
-    arguments = parser.parse_args(argv)
-    layers: list[tuple[str, Mapping[str, Any]]] = []
-    if arguments.recipe:
-        layers.append((f"recipe {arguments.recipe}", load_recipe(recipes, arguments.recipe, module.rpartition(".")[2])))
-    if arguments.config_path:
-        layers.append((arguments.config_path, load_yaml(arguments.config_path)))
-    layers.append(("flags", given_flags(arguments, config_class)))
-    return resolve(config_class, layers)
 
 
 def run(task: Task) -> None:

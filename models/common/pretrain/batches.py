@@ -7,6 +7,7 @@ import numpy as np
 from models.common.packing import pack
 from models.common.pretrain.corpus import Corpus
 from models.common.tasks.pretrain import counts, training_inputs
+from models.common.train.batches import shares
 from models.common.train.streams import Part, StreamPlan, StreamStep
 from models.common.train.workers import Workers
 
@@ -26,11 +27,10 @@ class PretrainingBatches:
             joined([self._batch(step, part) for part in step.parts[first : first + streams]], step.row_length)
             for first in range(0, len(step.parts), streams)
         ]
-        own = np.array([counts(batch) for batch in batches])  # [parts, losses]
-        whole = self.workers.sum(own.sum(axis=0))
-        shares = (own / np.maximum(whole, 1.0)).astype(np.float32)
-        arrays = [array for share, batch in zip(shares, batches, strict=True) for array in (share, *batch)]
-        return arrays, int(whole[1])
+        everywhere = self.workers.gather(np.array([counts(batch) for batch in batches]))  # [workers, parts, losses]
+        own = shares(everywhere.reshape(-1, everywhere.shape[-1])).reshape(everywhere.shape)[self.workers.rank]
+        arrays = [array for share, batch in zip(own, batches, strict=True) for array in (share, *batch)]
+        return arrays, int(everywhere[..., 1].sum())
 
     def _batch(self, step: StreamStep, part: Part) -> list[np.ndarray]:
         features = self.corpus.window(part.stream, step.window)

@@ -29,6 +29,7 @@ from models.common.pretrain.scoring import Scorer
 from models.common.pretrain.settings import FREE_TO_CHANGE, PretrainConfig
 from models.common.tasks.pretrain import SCORES
 from models.common.train.streams import StreamPlan
+from models.common.train.watch import Watch
 from models.common.train.workers import Cluster, Workers
 from models.common.weights.canonical import load_config, save_canonical, save_companions, tensors_sha256
 from models.common.weights.mindspore_ckpt import write_ckpt
@@ -43,6 +44,7 @@ def run(config: PretrainConfig, networks: Networks) -> None:
     check(config)
     set_device(config.device_target, config.device_id)
     workers = workers_of(config)
+    watch = Watch(workers)
     folder = Path(config.save_checkpoint_path)
     start = starting_point(config, networks)
     scores = None
@@ -50,6 +52,7 @@ def run(config: PretrainConfig, networks: Networks) -> None:
         own = folder if number == 1 else folder / f"phase{number}"
         with locked_folder(own) if workers.writes else nullcontext():
             start, scores = Phase(phase, own, networks, workers, start).run()
+    watch.close()
     if scores and workers.writes:
         print(json.dumps({name: scores[name] for name in SCORES}))
 
@@ -115,6 +118,7 @@ class Phase:
         self, config: PretrainConfig, folder: Path, networks: Networks, workers: Workers, start: Start
     ) -> None:
         from models.common.nn.kernels.switch import accelerate
+        from models.common.nn.training import PartOfStep, PretrainingTrainingNetwork
         from models.common.weights.loading import load_into
 
         self.config, self.folder, self.networks, self.workers, self.start = config, folder, networks, workers, start
@@ -126,7 +130,8 @@ class Phase:
             report = load_into(self.network, start.tensors, allow_unused=unused, allow_new=("heads.*", "pooler.*"))
             self._say(report)
         self.first_weights = tensors_sha256(self.tensors())
-        accelerate(self.network)
+        self.training_network = PartOfStep(PretrainingTrainingNetwork(self.network))
+        accelerate(self.training_network)
 
     def run(self) -> tuple[Start, dict[str, Any] | None]:
         """Train to the end; what the next phase begins with, and the best scores."""
@@ -153,7 +158,8 @@ class Phase:
             f"{plan.rows_per_part} rows x {' or '.join(map(str, plan.row_lengths))} tokens, "
             f"{plan.samples / plan.epoch_steps:.1f} samples a step"
         )
-        cadence = Cadence(config.eval_steps, config.save_checkpoint_steps, config.save_checkpoint_num)
+        kept = config.save_checkpoint_num if config.enable_save_ckpt else 0
+        cadence = Cadence(config.eval_steps, config.save_checkpoint_steps, kept)
         trainer = Trainer(self.folder, self._step(), job, cadence, self.workers)
         completed = trainer.resume()
         if self.workers.writes:
@@ -201,7 +207,6 @@ class Phase:
                       config.eval_samples)  # fmt: skip
 
     def _step(self) -> Any:
-        from models.common.nn.training import PartOfStep, PretrainingTrainingNetwork
         from models.common.optim import optimizers
         from models.common.train.step import AccumulatedStep, TrainStep
 
@@ -209,10 +214,11 @@ class Phase:
         optimizer = optimizers.optimizer_class(settings.name)(
             self.network.trainable_params(), settings.weight_decay, settings.beta1, settings.beta2, settings.eps
         )
-        network = PartOfStep(PretrainingTrainingNetwork(self.network))
-        arguments = (network, optimizer, settings.max_grad_norm, self.config.scales_loss, settings.clip)
-        several = self.workers.size > 1
-        return TrainStep(*arguments, several) if parts == 1 else AccumulatedStep(*arguments, several, parts=parts)
+        step = TrainStep(
+            self.training_network, optimizer, settings.max_grad_norm, self.config.scales_loss, settings.clip,
+            several_workers=self.workers.size > 1,
+        )  # fmt: skip
+        return step if parts == 1 else AccumulatedStep(step, parts)
 
     def _identity(self) -> dict[str, Any]:
         """What a resumed run must have in common with the one it goes on with."""

@@ -18,6 +18,7 @@ _square_sum = composite.MultitypeFuncGraph("square_sum")
 _clip_tensor = composite.MultitypeFuncGraph("clip_tensor")
 _add = composite.MultitypeFuncGraph("add")
 _clear = composite.MultitypeFuncGraph("clear")
+_sum_over_workers = composite.MultitypeFuncGraph("sum_over_workers")
 
 
 @_square_sum.register("Tensor")
@@ -41,6 +42,11 @@ def _clear_sum(total):
     return ops.assign(total, ops.zeros_like(total))
 
 
+@_sum_over_workers.register("Function", "Tensor")
+def _sum_one_over_workers(all_reduce, gradient):
+    return all_reduce(gradient)
+
+
 class _Gradients(nn.Cell):
     """(key, loss scale, *batch) -> the loss and its gradients, both multiplied with the scale where that is wanted."""
 
@@ -62,7 +68,9 @@ class _Gradients(nn.Cell):
 class _Update(nn.Cell):
     """Gradients and loss, both scaled -> (loss, global gradient norm before clipping, were all gradients finite)."""
 
-    def __init__(self, optimizer: nn.Cell, max_grad_norm: float, loss_scaled: bool, clip: str) -> None:
+    def __init__(
+        self, optimizer: nn.Cell, max_grad_norm: float, loss_scaled: bool, clip: str, several_workers: bool
+    ) -> None:
         super().__init__(auto_prefix=False)
         if clip not in CLIPS:
             raise ValueError(f"clip {clip!r} is unknown; one of {', '.join(CLIPS)}")
@@ -72,8 +80,15 @@ class _Update(nn.Cell):
         self.clip_tensors = clip == "tensor" and max_grad_norm > 0.0
         self.clip_all = clip == "global" and max_grad_norm > 0.0
         self.map = composite.HyperMap()
+        self.several_workers = several_workers
+        if several_workers:
+            self.sum_loss = ops.AllReduce()
+            self.sums = tuple(ops.AllReduce() for _ in optimizer.parameters)
 
     def construct(self, loss, gradients, learning_rate, step, loss_scale):
+        if self.several_workers:
+            loss = ops.reshape(self.sum_loss(ops.reshape(loss, (1,))), ())
+            gradients = self.map(_sum_over_workers, self.sums, gradients)
         norm = ops.sqrt(ops.addn(self.map(_square_sum, gradients)))
         factor = ops.ones_like(norm)
         if self.loss_scaled:
@@ -101,6 +116,7 @@ class TrainStep(nn.Cell):
     loss_scaled: the loss is multiplied with `loss_scale` before the gradients are taken, and an overflow leaves
         parameters and moments as they were.
     clip: "global": the norm is that of all gradients together. "tensor": each has its own, as in the original.
+    several_workers: each has a part of the batch; loss and gradients are added up over them (`PartOfStep`).
     """
 
     def __init__(
@@ -110,10 +126,11 @@ class TrainStep(nn.Cell):
         max_grad_norm: float,
         loss_scaled: bool = False,
         clip: str = "global",
+        several_workers: bool = False,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.gradients = _Gradients(network, optimizer, loss_scaled)
-        self.update = _Update(optimizer, max_grad_norm, loss_scaled, clip)
+        self.update = _Update(optimizer, max_grad_norm, loss_scaled, clip, several_workers)
         self.set_train()
 
     def construct(self, key, learning_rate, step, loss_scale, *batch):

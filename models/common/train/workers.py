@@ -4,8 +4,10 @@ A worker is a process with a device of its own. Processes find each other throug
 `msrun` sets up: MS_ROLE, MS_SCHED_HOST, ...) or, on Ascend, through a rank table (RANK_TABLE_FILE, RANK_ID, RANK_SIZE).
 """
 
+import json
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +39,13 @@ class Workers:
     def broadcast(self, values: np.ndarray) -> np.ndarray:
         """The array of the worker that writes; the others give one of the same shape and type."""
         return values
+
+    def broadcast_json(self, value: Any) -> Any:
+        """What the worker that writes gives, JSON-ready; the others give anything."""
+        text = json.dumps(value).encode()
+        length = int(self.broadcast(np.array([len(text)], np.int64))[0])
+        padded = text[:length].ljust(-(-length // 4) * 4)
+        return json.loads(self.broadcast(np.frombuffer(padded, np.uint8)).tobytes())
 
 
 class Cluster(Workers):
