@@ -95,7 +95,7 @@ def test_length_buckets_take_every_sample_once(data, tmp_path):
 
 def test_a_second_phase_goes_on_with_longer_rows(data, tmp_path):
     first = train(data, tmp_path, "--train_steps", 3, "--phase2.data_dir", data / "long", "--phase2.train_steps", 2,
-                  "--phase2.learning_rate", 5e-4, "--phase2.warmup_ratio", 0)  # fmt: skip
+                  "--phase2.learning_rate", 5e-4, "--phase2.warmup_steps", 0)  # fmt: skip
     second = curve(tmp_path / "phase2")
     assert (len(first), len(second)) == (3, 2)
     assert second[0]["learning_rate"] == 5e-4
@@ -126,6 +126,8 @@ def test_it_starts_from_weights(data, tmp_path, capsys):
         (("--phase2.train_steps", 3), "no use without --phase2.data_dir"),
         (("--device_num", 2), "needs --distribute true"),
         (("--distribute", "true"), "is not one of several"),
+        (("--allreduce_post_accumulation", "false"), "must be one of true"),
+        (("--enable_data_sink", "true"), "must be one of false"),
         (("--network", "giant"), "network 'giant' is unknown; one of base, nezha, large, large_boost, small"),
         (("--vocab_size", 1000), "holds token id"),
         (("--accumulation_steps", 5), "has 4 files, 5 are needed"),

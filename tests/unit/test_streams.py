@@ -123,7 +123,7 @@ def test_the_window_read_next_is_known_before_the_present_one_is_over():
     for index, window in enumerate(windows):
         # A window is read once an epoch, so the next one begins where the number changes, or an epoch ends.
         later = [i for i in range(index + 1, len(windows)) if windows[i] != window or i % plan.epoch_steps == 0]
-        assert plan.next_window(index) == (windows[later[0]] if later else None)
+        assert plan.step(index).next_window == (windows[later[0]] if later else None)
 
 
 def test_steps_can_be_fewer_than_the_epochs_have():

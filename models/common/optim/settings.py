@@ -28,6 +28,7 @@ class OptimizerConfig:
     )
     power: float = option(1.0, "power of the polynomial decay; 1 is linear, 0 constant", low=0.0)
     warmup_ratio: float = option(0.1, "share of all steps in which the learning rate rises from 0", low=0.0, high=1.0)
+    warmup_steps: int | None = option(None, "the same in steps; wins over warmup_ratio", low=0)
     weight_decay: float = option(0.01, "decoupled weight decay; biases and LayerNorm are left out", low=0.0)
     beta1: float = option(0.9, "decay of the first moment; the momentum of momentum", low=0.0, high=0.9999)
     beta2: float = option(0.999, "decay of the second moment", low=0.0, high=0.999999)
@@ -42,7 +43,7 @@ class OptimizerConfig:
 
     def schedule_of(self, total_steps: int) -> Schedule:
         """The learning rate of each step of a run of `total_steps`."""
-        warmup = round(self.warmup_ratio * total_steps)
+        warmup = round(self.warmup_ratio * total_steps) if self.warmup_steps is None else self.warmup_steps
         kind = SCHEDULES[self.schedule]
         return kind(self.learning_rate, total_steps, warmup, self.end_learning_rate, self.power)
 
@@ -65,12 +66,15 @@ class OptimizerConfig:
 class LossScaleConfig:
     """Dynamic loss scaling, for devices that compute in float16."""
 
-    enable: bool | None = option(None, "scale the loss dynamically; default: with compute_type float16")
-    initial: float = option(65536.0, "first scale", low=1.0, high=2.0**64)
-    factor: float = option(
-        2.0, "what the scale is divided by at an overflow, and multiplied with after a good window", low=1.0
+    enable: bool | None = option(
+        None, "scale the loss dynamically; default: with compute_type float16", aliases=("enable_lossscale",)
     )
-    window: int = option(1000, "steps without overflow before the scale grows", low=1)
+    initial: float = option(65536.0, "first scale", low=1.0, high=2.0**64, aliases=("loss_scale_value",))
+    factor: float = option(
+        2.0, "what the scale is divided by at an overflow, and multiplied with after a good window", low=1.0,
+        aliases=("scale_factor",),
+    )  # fmt: skip
+    window: int = option(1000, "steps without overflow before the scale grows", low=1, aliases=("scale_window",))
     patience: int = option(50, "overflows in a row with which training stops", low=1)
 
     def start(self) -> DynamicLossScale:

@@ -22,6 +22,10 @@ class PretrainingBatches:
 
     def inputs(self, step: StreamStep) -> tuple[list[np.ndarray], int]:
         """Part after part what `PartOfStep` takes; and the samples that all workers see in this step."""
+        for part in step.parts:
+            self.corpus.window(part.stream, step.window)
+            if step.next_window is not None:
+                self.corpus.prefetch(part.stream, step.next_window)
         streams = len(step.parts) // self.parts
         batches = [
             joined([self._batch(step, part) for part in step.parts[first : first + streams]], step.row_length)

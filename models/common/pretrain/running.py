@@ -9,6 +9,7 @@ many workers as it is given then.
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ BEST_BY = "mlm_accuracy"
 def run(config: PretrainConfig, networks: Networks) -> None:
     """Train all phases and print the last scores."""
     check(config)
-    set_device(config.device_target, config.device_id)
+    set_device(config.device_target, device_of(config))
     workers = workers_of(config)
     watch = Watch(workers)
     folder = Path(config.save_checkpoint_path)
@@ -79,6 +80,13 @@ def check(config: PretrainConfig) -> None:
     problems += config.optimizer.idle
     if problems:
         raise UserError("; ".join(problems))
+
+
+def device_of(config: PretrainConfig) -> int:
+    """The device's id: of several workers on devices, launchers tell each its own."""
+    if not config.distribute or config.device_target == "CPU":
+        return config.device_id
+    return int(os.environ.get("DEVICE_ID", config.device_id))
 
 
 def workers_of(config: PretrainConfig) -> Workers:

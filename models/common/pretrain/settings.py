@@ -20,7 +20,7 @@ class SecondPhaseConfig:
     epoch_size: int | None = option(None, "passes over its data", low=1)
     train_steps: int | None = option(None, "at most so many steps", low=1)
     learning_rate: float | None = option(None, "highest learning rate", low=0.0)
-    warmup_ratio: float | None = option(None, "share of its steps in which the learning rate rises", low=0.0, high=1.0)
+    warmup_steps: int | None = option(None, "steps in which the learning rate rises", low=0)
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class PretrainConfig:
         32, "samples a device takes at a time, on average (exactly, without packing)", low=1, aliases=("batch_size",)
     )
     accumulation_steps: int = option(1, "batches of a device between two updates", low=1)
+    allreduce_post_accumulation: bool = option(
+        True, "gradients are added up over the workers once, behind the last batch of a step: behind each would cost "
+        "traffic and change nothing", choices=(True,),
+    )  # fmt: skip
     data_streams: int | None = option(
         None,
         "streams that the data files are dealt to, a multiple of the workers times accumulation_steps (the default); "
@@ -69,10 +73,9 @@ class PretrainConfig:
     eval_steps: int = option(0, "training steps between evaluations; 0: after each epoch", low=0)
     eval_batch_size: int = option(8, "rows an evaluation batch holds", low=1)
     eval_samples: int | None = option(None, "score on so many of them only", low=1)
-    enable_data_sink: bool | None = option(
-        None, "hand several batches to the device at once; default: where the device is no CPU"
+    enable_data_sink: bool = option(
+        False, "false: the next data are read in the background, and every step's loss is known", choices=(False,)
     )
-    data_sink_steps: int = option(1, "how many batches", low=1)
     seed: int = option(1, "of shuffling, dropout and new parameters", low=0, high=2**31 - 1)
     compute_type: str = option(
         "float32", "what the encoder multiplies in; float16 needs a GPU or Ascend", choices=COMPUTE_TYPES
@@ -107,7 +110,7 @@ class PretrainConfig:
         if self.phase2.data_dir is None:
             return [self]
         changes = {name: value for name, value in to_dict(self.phase2).items() if value is not None}
-        rates = {name: changes.pop(name) for name in ("learning_rate", "warmup_ratio") if name in changes}
+        rates = {name: changes.pop(name) for name in ("learning_rate", "warmup_steps") if name in changes}
         optimizer = dataclasses.replace(self.optimizer, **rates)
         second = dataclasses.replace(self, **changes, optimizer=optimizer, load_checkpoint_path=None)
         return [self, second]
@@ -119,5 +122,5 @@ FREE_TO_CHANGE = frozenset({
     "device_id", "device_num", "distribute", "network", "vocab_size", "data_dir", "schema_dir", "vocab_file_path",
     "train_batch_size", "accumulation_steps", "data_streams", "enable_save_ckpt", "save_checkpoint_path",
     "save_checkpoint_steps", "save_checkpoint_num", "load_checkpoint_path", "train_with_eval", "eval_data_dir",
-    "eval_steps", "eval_batch_size", "eval_samples", "enable_data_sink", "data_sink_steps", "phase2",
+    "eval_steps", "eval_batch_size", "eval_samples", "enable_data_sink", "allreduce_post_accumulation", "phase2",
 })  # fmt: skip

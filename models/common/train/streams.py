@@ -40,12 +40,14 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class StreamStep:
-    """One step: its epoch from 0, the window it reads, the length of its rows, and a part for each own stream."""
+    """One step: its epoch from 0, the window it reads, the length of its rows, a part for each own stream, and the
+    window that is read next, None at the end."""
 
     epoch: int
     window: int
     row_length: int
     parts: Sequence[Part]
+    next_window: int | None
 
 
 @dataclass(frozen=True)
@@ -109,24 +111,23 @@ class StreamPlan:
 
     def step(self, index: int) -> StreamStep:
         """The plan of step `index`, counted from 0."""
-        epoch, within = divmod(index, self.epoch_steps)
-        order, ends = self._turns(epoch)
-        turn = int(np.searchsorted(ends, within, side="right"))
-        window = int(order[turn])
-        bucket, number = self._places(epoch, window)[within - (int(ends[turn - 1]) if turn else 0)]
+        epoch, window, begin, end = self._window(index)
+        bucket, number = self._places(epoch, window)[index - begin]
         first = number * self.rows_per_part
         parts = [
             Part(stream, self._rows(epoch, window, stream, bucket)[first : first + self.rows_per_part])
             for stream in self.data.own
         ]
-        return StreamStep(epoch, window, self.row_lengths[bucket], parts)
+        following = self._window(end)[1] if end < self.total_steps else None
+        return StreamStep(epoch, window, self.row_lengths[bucket], parts, following)
 
-    def next_window(self, index: int) -> int | None:
-        """The window that is read behind the one of step `index`; None where that is the last one of the run."""
+    def _window(self, index: int) -> tuple[int, int, int, int]:
+        """Of a step: its epoch, its window, that window's first step, and the first one behind it."""
         epoch, within = divmod(index, self.epoch_steps)
-        ends = self._turns(epoch)[1]
-        behind = epoch * self.epoch_steps + int(ends[np.searchsorted(ends, within, side="right")])
-        return self.step(behind).window if behind < self.total_steps else None
+        order, ends = self._turns(epoch)
+        turn = int(np.searchsorted(ends, within, side="right"))
+        begin = int(ends[turn - 1]) if turn else 0
+        return epoch, int(order[turn]), epoch * self.epoch_steps + begin, epoch * self.epoch_steps + int(ends[turn])
 
     def _survey(self) -> tuple[np.ndarray, int, np.ndarray]:
         """Go through all that this worker reads once: the rows of [own streams, windows, row lengths], how many samples
