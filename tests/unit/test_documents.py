@@ -103,10 +103,11 @@ def test_the_chinese_readme_keeps_in_step():
 
 
 def test_the_chinese_readme_of_bert_keeps_in_step():
-    """It has the flows of deployment alone."""
+    """It has the data of pretraining and the flows of deployment alone."""
     english, chinese = ((REPOSITORY / "models/bert" / name).read_text(encoding="utf-8")
                         for name in ("README.md", "README_CN.md"))  # fmt: skip
-    english = english[english.index("## Ascend") :]
-    for pattern in (r"```bash.*?```", r"^## ", r"`--\w+[^`]*`", r"\d+\.\d+"):
+    pretraining, rest = english.index("### Pretraining data"), english.index("## Fine-tuning")
+    english = english[pretraining:rest] + english[english.index("## Ascend") :]
+    for pattern in (r"```bash.*?```", r"^##+ ", r"`--\w+[^`]*`", r"\d+\.\d+"):
         found = [re.findall(pattern, text, re.M | re.S) for text in (english, chinese)]
         assert found[0] == found[1], pattern
