@@ -24,7 +24,7 @@ from data_tools.feature_store import FeatureSet, starts_of
 from models.common.errors import UserError
 
 LABEL = "mlm_label"
-BLOCK_ROWS = 256  # records made at once
+BLOCK_ROWS = 1024  # records made at once
 
 
 @dataclass(frozen=True)

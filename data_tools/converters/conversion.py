@@ -59,12 +59,15 @@ class Conversion:
     shards: int = field(default=1, kw_only=True)
     skip: frozenset[str] = field(default=frozenset(), kw_only=True)
     overwrite: bool = field(default=False, kw_only=True)
+    workers: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.dataset_format not in FORMATS:
             raise UserError(f"dataset_format must be one of {', '.join(FORMATS)}, got {self.dataset_format!r}")
         if not 1 <= self.shards <= MAX_SHARDS:
             raise UserError(f"shards must lie in 1..{MAX_SHARDS}, got {self.shards}")
+        if self.workers < 1:
+            raise UserError(f"workers must be at least 1, got {self.workers}")
 
 
 def run_conversion(
@@ -100,9 +103,11 @@ def write_features(
     settings: what the sidecar says of the task, `max_seq_length` among it; parts: the samples, made while `reader`
     reads; counts: what happened to them, complete after the last. Raises `UserError` and leaves nothing behind.
     """
-    with OutputFolder(Path(conversion.output_dir), conversion.overwrite) as folder:
-        layout = RecordLayout(task, settings["max_seq_length"], settings.get("max_predictions_per_seq", 0))
-        writer = ShardedWriter(folder, conversion.dataset_format, conversion.shards, layout)
+    layout = RecordLayout(task, settings["max_seq_length"], settings.get("max_predictions_per_seq", 0))
+    with (
+        OutputFolder(Path(conversion.output_dir), conversion.overwrite) as folder,
+        ShardedWriter(folder, conversion.dataset_format, conversion.shards, layout, conversion.workers) as writer,
+    ):
         with Progress("convert", reader.bytes_total >> 10, "KiB") as progress:
             shown = 0
             for features in parts:
@@ -121,7 +126,7 @@ def write_features(
             **settings,
             "tokenizer": tokenizer.describe(),
             "source": {"file": reader.path.name, "bytes": reader.bytes_read, "sha256": reader.sha256()},
-            "counts": counts | rejections.counts(),
+            "counts": {**counts, **rejections.counts()},
             **rejections.lists(),
             "lengths": writer.length_statistics(),
             "content_sha256": writer.content_sha256(),

@@ -23,12 +23,13 @@ from data_tools.feature_store import FeatureSet
 from data_tools.features.masking import Masking
 from data_tools.features.pretrain import PretrainGenerator, PretrainOptions
 from data_tools.features.units import SEGMENTERS, UnitTokenizer
-from data_tools.parallel import ordered_map, usable_cores
+from data_tools.parallel import core_count, ordered_map
 from data_tools.readers.corpus import CorpusReader, chunks
 from data_tools.rejections import Rejections
 from data_tools.tokenization import WordPieceTokenizer
 from models.common.cli import boolean
-from models.common.errors import UserError
+
+BYTES_PER_WORKER = 1 << 21  # of text: for less a process takes longer to begin than it saves
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,6 @@ class PretrainConversion(Conversion):
     options: PretrainOptions = field(default_factory=PretrainOptions)
     do_whole_word_mask: bool = False
     word_segmenter: str | None = None
-    workers: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.workers < 1:
-            raise UserError(f"workers must be at least 1, got {self.workers}")
 
 
 class Samples:
@@ -69,6 +64,8 @@ def convert_pretrain(conversion: PretrainConversion) -> dict[str, Any]:
     tokenizer = WordPieceTokenizer(conversion.vocab_file, conversion.do_lower_case)
     units = UnitTokenizer(tokenizer, conversion.do_whole_word_mask, conversion.word_segmenter)
     reader, options = CorpusReader(conversion.input_file), conversion.options
+    useful = max(1, -(-reader.bytes_total // BYTES_PER_WORKER))
+    conversion = replace(conversion, workers=min(conversion.workers, useful))
     samples = Samples(reader, PretrainGenerator(tokenizer, units, options), conversion.workers)
     settings = {
         "max_seq_length": options.max_seq_length,
@@ -77,8 +74,7 @@ def convert_pretrain(conversion: PretrainConversion) -> dict[str, Any]:
         "short_seq_prob": options.short_seq_prob,
         "dupe_factor": options.dupe_factor,
         "random_seed": options.random_seed,
-        "do_whole_word_mask": conversion.do_whole_word_mask,
-        "word_segmenter": units.segmenter,
+        **units.describe(),
         "source_files": len(reader.files),
     }
     rejections = Rejections(str(reader.path), what="documents")
@@ -125,7 +121,10 @@ def add_flags(commands: Any) -> None:
         "--random_seed", type=int, default=options.random_seed, help="the same seed and text give the same bytes"
     )
     parser.add_argument(
-        "--workers", type=int, default=usable_cores(), help="processes; changes speed and memory, never the output"
+        "--workers",
+        type=int,
+        default=core_count(),
+        help="most processes that make samples, and for several shards that write them; never changes the output",
     )
     add_output_flags(parser, (), "documents")
 
