@@ -41,7 +41,7 @@ class Row:
 
 def create_instances(
     files: list[Path], tokenizer: GoogleTokenizer, options: PretrainOptions, whole_words: bool
-) -> list[Instance]:  # fmt: skip
+) -> list[Instance]:
     """All instances of a corpus, in random order."""
     rng = random.Random(options.random_seed)
     documents: list[list[list[str]]] = [[]]
@@ -66,9 +66,13 @@ def create_instances(
 
 
 def _of_document(
-    documents: list[list[list[str]]], index: int, words: list[str], options: PretrainOptions, whole_words: bool,
+    documents: list[list[list[str]]],
+    index: int,
+    words: list[str],
+    options: PretrainOptions,
+    whole_words: bool,
     rng: random.Random,
-) -> list[Instance]:  # fmt: skip
+) -> list[Instance]:
     document = documents[index]
     room = options.max_seq_length - 3
     wanted = room
@@ -107,9 +111,7 @@ def _of_document(
     return instances
 
 
-def _random_text(
-    documents: list[list[list[str]]], index: int, wanted: int, rng: random.Random
-) -> list[str]:  # fmt: skip
+def _random_text(documents: list[list[list[str]]], index: int, wanted: int, rng: random.Random) -> list[str]:
     for _ in range(10):
         other = rng.randint(0, len(documents) - 1)
         if other != index:

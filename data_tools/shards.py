@@ -84,9 +84,7 @@ class ShardedWriter:
     `workers` (and shards) the shards are written by so many processes.
     """
 
-    def __init__(
-        self, folder: Path, dataset_format: str, shards: int, layout: RecordLayout, workers: int = 1
-    ) -> None:  # fmt: skip
+    def __init__(self, folder: Path, dataset_format: str, shards: int, layout: RecordLayout, workers: int = 1) -> None:
         stems = [f"{TASKS[layout.task].file_stem}-{index:05d}-of-{shards:05d}" for index in range(shards)]
         self._folder, self._format, self._layout = folder, dataset_format, layout
         self._first: FeatureSet | None = None

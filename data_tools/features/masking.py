@@ -35,9 +35,7 @@ def units_of(begins: np.ndarray, usable: np.ndarray) -> np.ndarray:
     return np.where(usable, units, -1)
 
 
-def choose_targets(
-    units: np.ndarray, starts: np.ndarray, masking: Masking, rng: np.random.Generator
-) -> np.ndarray:  # fmt: skip
+def choose_targets(units: np.ndarray, starts: np.ndarray, masking: Masking, rng: np.random.Generator) -> np.ndarray:
     """Which tokens are targets, bool [tokens]: units in random order, each one that the budget still has room for.
 
     units: int64 [tokens], the place of a unit's first token for each of its tokens, wherever they are in the sample.
@@ -65,7 +63,7 @@ def choose_targets(
 
 def replace_targets(
     ids: np.ndarray, targets: np.ndarray, mask_id: int, vocab_size: int, rng: np.random.Generator
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """The tokens with 80 % of the targets masked, 10 % left as they are, 10 % random ones of the whole vocabulary."""
     places = np.flatnonzero(targets)
     share = rng.random(len(places))

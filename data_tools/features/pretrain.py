@@ -86,9 +86,7 @@ class PretrainGenerator:
             )
         return TokenizedDocuments(ids, begins, starts_of(lengths[lengths > 0]), starts_of(sentences[sentences > 0]))
 
-    def _samples(
-        self, documents: TokenizedDocuments, pairs: Pairs, begin: int, rng: np.random.Generator
-    ) -> FeatureSet:  # fmt: skip
+    def _samples(self, documents: TokenizedDocuments, pairs: Pairs, begin: int, rng: np.random.Generator) -> FeatureSet:
         """The samples of `PIECE_PAIRS` pairs from `begin` on."""
         part = slice(begin, begin + PIECE_PAIRS)
         source, token_types, starts = lay_out([at[part] for at in pairs.begins], [size[part] for size in pairs.lengths])

@@ -25,9 +25,7 @@ def truncate(lengths: Sequence[np.ndarray], room: int) -> list[np.ndarray]:
     return [keep, np.minimum(second, room - keep)]
 
 
-def lay_out(
-    begins: Sequence[np.ndarray], lengths: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+def lay_out(begins: Sequence[np.ndarray], lengths: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(source, token_type_ids, starts) of samples whose segments lie in a flat array that ends with [CLS], [SEP].
 
     begins, lengths: int64 [N] for each segment, its place in the array; source: int64 [sum of sample lengths], where
