@@ -12,7 +12,7 @@ from tests.tiny import TINY
 def write_corpus(path: Path, seed: int = 5) -> Path:
     """Paragraphs of the generated dataset as documents, a sentence a line."""
     documents = [
-        paragraph["context"] for article in generate(seed, 160, 4)[0]["data"] for paragraph in article["paragraphs"]
+        paragraph["context"] for article in generate(seed, 120, 4)[0]["data"] for paragraph in article["paragraphs"]
     ]
     path.write_text("\n\n".join(document.replace(". ", ".\n") for document in documents) + "\n", encoding="utf-8")
     return path
