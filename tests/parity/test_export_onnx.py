@@ -76,13 +76,28 @@ def test_batches_and_their_order_change_nothing(exported, samples, monkeypatch):
             np.testing.assert_allclose(other, one, 0, 1e-6)
 
 
+TAGS = ("O", "B-person", "I-person")
+# Head -> tensors of it, labels.
+HEADS = {
+    "span": (("heads.span",), None), "classes": (("pooler", "heads.classifier"), ("no", "yes", "both")),
+    "tags": (("heads.tagger",), TAGS), "crf": (("heads.tagger", "heads.crf"), TAGS),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("target", ["any", "onnxruntime"])
-def test_openvino_gives_the_same(tiny_weights, tmp_path, samples, target):
-    main(arguments(tiny_weights, tmp_path / "m", packed="false", onnx_target=target))
+def test_openvino_gives_the_same(minilm_dir, tmp_path, samples, target, head, precision):
+    groups, labels = HEADS[head]
+    weights = write_weights(tmp_path / "w", minilm_dir / "vocab.txt", groups=groups, labels=labels)
+    stride = 16 if head == "span" else None
+    main(arguments(weights, tmp_path / "m", packed="false", onnx_target=target, onnx_precision=precision,
+                   doc_stride=stride, verify="false"))  # fmt: skip
     wanted, found = (runtime_of(tmp_path, name).predict(samples) for name in ("onnxruntime", "openvino"))
+    tolerance = 1e-5 if precision == "float32" else TOLERANCES["float16"].atol
     for name, arrays in wanted.items():
         for one, other in zip(arrays, found[name], strict=True):
-            np.testing.assert_allclose(other, one, 0, 1e-5)
+            np.testing.assert_allclose(other, one, 0, tolerance)
 
 
 def test_a_runtime_that_cannot_run_it_is_refused(exported):

@@ -58,16 +58,19 @@ def batch(rows: int, length: int, seed: int = 0) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def torch_graph(exporter: str, file: Path, config: EncoderConfig) -> bytes:
-    """A graph of any batch and length."""
+def torch_graph(
+    exporter: str, file: Path, config: EncoderConfig, opset: int | None = None, dtype: torch.dtype = torch.int64,
+    external: bool = False,
+) -> bytes:  # fmt: skip
+    """A graph of any batch and length; opset None: dynamo's own, 17 of the other; external: weights in another file."""
     attention, dynamo = EXPORTERS[exporter]
-    inputs = tuple(torch.tensor(batch(2, 10)[name]) for name in NAMES)
+    inputs = tuple(torch.tensor(batch(2, 10)[name], dtype=dtype) for name in NAMES)
     if dynamo:
         axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
-        how = {"dynamic_shapes": (axes,) * 3, "external_data": False, "verbose": False}
+        how = {"dynamic_shapes": (axes,) * 3, "external_data": external, "verbose": False, "opset_version": opset}
     else:
         sizes = {0: "batch", 1: "sequence"}
-        how = {"dynamic_axes": dict.fromkeys((*NAMES, *OUTPUTS), sizes), "opset_version": 17}
+        how = {"dynamic_axes": dict.fromkeys((*NAMES, *OUTPUTS), sizes), "opset_version": opset or 17}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -94,9 +97,11 @@ def load(data: bytes) -> ir.Model:
     return ir.from_proto(onnx.load_from_string(data))
 
 
-def answers(data: bytes, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    return session.run(None, {value.name: arrays[value.name] for value in session.get_inputs()})
+def answers(graph: bytes | Path, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """By a graph in memory or in a file, which may have its weights beside it."""
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    kinds = {value.name: value.type.removeprefix("tensor(").removesuffix(")") for value in session.get_inputs()}
+    return session.run(None, {name: arrays[name].astype(kind) for name, kind in kinds.items()})
 
 
 GRAPHS = [*EXPORTERS, "ours", "ours packed", "ours static"]

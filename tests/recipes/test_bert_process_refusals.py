@@ -161,7 +161,8 @@ DISAGREEMENTS = {
         manifest(lambda m: m["tokenizer"].update(sha256="0" * 64)), "made with another vocabulary than the model's",
     ),
     "letters": (
-        manifest(lambda m: m["tokenizer"].update(lower_case=False)), "made with lower_case True, the model's is False",
+        manifest(lambda m: m["tokenizer"].update(lower_case=False)),
+        "made with do_lower_case True, the model's is False",
     ),
     "inputs": (manifest(lambda m: m["inputs"].reverse()), "another model than dynamic .inputs differ"),
     "data": (other_data, "prep: made from another file than data.json; preprocess again"),

@@ -1,19 +1,21 @@
 """fix_onnx and fix_onnx2unpad: graphs from elsewhere in, proved graphs out, and never half a file."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
 
 from models.bert import fix_onnx, fix_onnx2unpad
 from models.common.errors import UserError
-from models.common.export import onnx_fix
+from models.common.export import onnx_fix, onnx_store
 from models.common.export.onnx_graph.build import Layout, build
 from tests.parity.test_bert_network import random_weights
 from tests.parity.test_onnx_graph import CONFIG, HEADS
-from tests.parity.test_onnx_passes import EXPORTERS, answers, batch, exported  # noqa: F401
+from tests.parity.test_onnx_passes import EXPORTERS, answers, batch, exported, torch_graph  # noqa: F401
 from tests.tolerances import TOLERANCES
 
 LAYERS = CONFIG.num_hidden_layers
@@ -28,19 +30,83 @@ def graph(exported, tmp_path):  # noqa: F811
 
 @pytest.mark.parametrize("name", [*EXPORTERS, "ours", "ours static"])
 def test_both_commands_write_graphs_of_the_same_answers(exported, tmp_path, capsys, name):  # noqa: F811
-    source, target = tmp_path / "in.onnx", tmp_path / "deep/out.onnx"
-    source.write_bytes(exported[name])
+    (tmp_path / "in.onnx").write_bytes(exported[name])
+    fixed_by_both(tmp_path / "in.onnx", tmp_path / "deep/out.onnx", capsys, "")
+
+
+@pytest.mark.parametrize(
+    ("exporter", "how", "says"),
+    [
+        ("script eager", {"opset": 11}, "in.onnx: opset 11, brought to 17"),
+        ("script", {"opset": 14}, "in.onnx: opset 14, brought to 17"),
+        ("script eager", {"dtype": torch.int32}, ""),
+        ("dynamo", {"external": True}, ""),
+    ],
+    ids=["opset 11", "opset 14", "int32", "weights in another file"],
+)
+def test_older_graphs_other_inputs_and_weights_beside_the_graph(tmp_path, capsys, exporter, how, says):
+    torch_graph(exporter, tmp_path / "in.onnx", CONFIG, **how)
+    assert (tmp_path / "in.onnx.data").exists() == ("external" in how)
+    fixed_by_both(tmp_path / "in.onnx", tmp_path / "deep/out.onnx", capsys, says)
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["out.onnx"]
+    assert {entry.domain: entry.version for entry in onnx.load(tmp_path / "deep/out.onnx").opset_import}[""] >= 17
+
+
+def fixed_by_both(source: Path, target: Path, capsys, says: str) -> None:
     arrays = batch(3, 10)
     real = arrays["attention_mask"] > 0
-    for command, says in (
+    rtol, atol, _ = TOLERANCES["onnx passes"]
+    for command, done in (
         (fix_onnx, f"flatten_tokens {LAYERS}, expand_mask {LAYERS}; same answers"),
         (fix_onnx2unpad, f"no padding through {LAYERS} layers; same answers"),
     ):
         command.main(["--input_file", str(source), "--output_file", str(target)])
-        assert says in capsys.readouterr().out
-        rtol, atol, _ = TOLERANCES["onnx passes"]
-        for one, other in zip(answers(exported[name], arrays), answers(target.read_bytes(), arrays), strict=True):
+        out = capsys.readouterr().out
+        assert done in out and says in out and bool(says) == ("brought to" in out)
+        for one, other in zip(answers(source, arrays), answers(target, arrays), strict=True):
             np.testing.assert_allclose(other[real], one[real], rtol, atol)
+
+
+def test_what_one_file_cannot_hold_lies_beside_the_graph(graph, tmp_path, capsys, monkeypatch):
+    """The limit is that of protobuf; here a lower one stands for it."""
+    monkeypatch.setattr(onnx_store, "LARGEST", 1000)
+    fixed_by_both(graph, tmp_path / "deep/out.onnx", capsys, "")
+    assert {file.name for file in (tmp_path / "deep").iterdir()} == {"out.onnx", "out.onnx.data"}
+    held = onnx.load(tmp_path / "deep/out.onnx", load_external_data=False).graph.initializer
+    assert {entry.value for tensor in held for entry in tensor.external_data if entry.key == "location"} == {
+        "out.onnx.data"
+    }
+    (tmp_path / "deep/out.onnx.data").unlink()
+    with pytest.raises(UserError, match=r"is no ONNX graph that can be read .*out\.onnx\.data"):
+        fix_onnx.main(["--input_file", str(tmp_path / "deep/out.onnx"), "--output_file", str(tmp_path / "x.onnx")])
+
+
+def test_an_attention_that_is_one_operator_is_not_recognised(tmp_path):
+    """As torch writes it from opset 23 on."""
+    torch_graph("dynamo", tmp_path / "in.onnx", CONFIG, opset=23)
+    assert "Attention" in {node.op_type for node in onnx.load(tmp_path / "in.onnx").graph.node}
+    for command, says in ((fix_onnx, "no attention was recognised"), (fix_onnx2unpad, "no input says which tokens")):
+        with pytest.raises(UserError, match=says):
+            command.main(["--input_file", str(tmp_path / "in.onnx"), "--output_file", str(tmp_path / "out.onnx")])
+    assert not (tmp_path / "out.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "domain", "opset", "says"),
+    [
+        ("Pad", "", 1, r"of opset 1, which cannot be brought to 17 \(.*Pad\); export it with opset 17"),
+        ("Secret", "elsewhere", 17, r"ONNX Runtime cannot run it, .* \(.*Secret.*\); nothing written"),
+    ],
+)
+def test_operators_that_cannot_be_converted_or_run_are_named(tmp_path, kind, domain, opset, says):
+    pads = {"paddings": [0, 0, 0, 0]} if kind == "Pad" else {}
+    value, result = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2]) for name in "xy")
+    node = onnx.helper.make_node(kind, ["x"], ["y"], domain=domain, **pads)
+    opsets = [onnx.helper.make_opsetid("", opset), onnx.helper.make_opsetid("elsewhere", 1)]
+    graph = onnx.helper.make_graph([node], "odd", [value], [result])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "in.onnx")
+    with pytest.raises(UserError, match=rf"in\.onnx: {says}"):
+        fix_onnx.main(["--input_file", str(tmp_path / "in.onnx"), "--output_file", str(tmp_path / "out.onnx")])
 
 
 @pytest.mark.parametrize(
@@ -124,19 +190,27 @@ def test_a_graph_with_other_inputs_is_refused(tmp_path):
     assert not (tmp_path / "out.onnx").exists()
 
 
-def test_a_pass_that_changes_the_answers_is_caught(graph, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"epsilon": ir.AttrFloat32("epsilon", 0.1)}, r"changed, it gives another start_logits \(off by .*\)"),
+        ({"axis": ir.AttrInt64("axis", 7)}, r"ONNX Runtime cannot run it, .* \(.*axis.*\)"),
+    ],
+    ids=["other answers", "none"],
+)
+def test_a_pass_that_changes_the_answers_is_caught(graph, tmp_path, monkeypatch, change, says):
     real = onnx_fix.apply
 
     def wrong(model: ir.Model, passes):
         counts = real(model, passes)
         norm = next(node for node in model.graph if node.op_type == "LayerNormalization")
-        norm.attributes["epsilon"] = ir.AttrFloat32("epsilon", 0.1)
+        norm.attributes.update(change)
         return counts
 
     monkeypatch.setattr(onnx_fix, "apply", wrong)
-    with pytest.raises(UserError, match=r"changed, it gives another start_logits \(off by .*\); nothing written"):
+    with pytest.raises(UserError, match=rf"in\.onnx: {says}; nothing written"):
         fix_onnx.main(["--input_file", str(graph), "--output_file", str(tmp_path / "out.onnx")])
-    assert not (tmp_path / "out.onnx").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"in.onnx"}
 
 
 @pytest.mark.parametrize("name", [*EXPORTERS, "ours"])

@@ -223,6 +223,48 @@ def test_flags_that_do_not_fit_are_refused(table, tmp_path, change, says):
         quantize.main(flags(settings))
 
 
+def other_words(vocab: Path, folder: Path) -> dict[str, object]:
+    words = vocab.read_text(encoding="utf-8").splitlines()
+    (folder / "vocab.txt").write_text("\n".join([*words[:-2], words[-1], words[-2]]), encoding="utf-8")
+    return {"vocab_file": folder / "vocab.txt"}
+
+
+def more_words(vocab: Path, folder: Path) -> dict[str, object]:
+    """The word of the data comes last, beyond the model's table."""
+    words = vocab.read_text(encoding="utf-8").splitlines()
+    words = ["[unused9999]" if word == "bridge" else word for word in words]
+    (folder / "vocab.txt").write_text("\n".join([*words, "bridge"]), encoding="utf-8")
+    return {"vocab_file": folder / "vocab.txt", "dataset_format": "tfrecord"}
+
+
+def longer_text(_: Path, folder: Path) -> dict[str, object]:
+    asked = [{"id": "q", "question": "Who?", "answers": [{"text": "Ida", "answer_start": 0}]}]
+    paragraph = {"context": "Ida Holm drew it. " * 30, "qas": asked}
+    (folder / "long.json").write_text(json.dumps({"data": [{"title": "long", "paragraphs": [paragraph]}]}))
+    return {"input_file": folder / "long.json", "span": SpanOptions(max_seq_length=80, doc_stride=16)}
+
+
+@pytest.mark.parametrize(
+    ("how", "sidecar", "says"),
+    [
+        (other_words, True, "another vocabulary than the model's"),
+        (lambda *_: {"do_lower_case": False}, True, "do_lower_case False, the model's is True"),
+        (more_words, False, "a token id beyond the model's 30522"),
+        (longer_text, True, "samples of 80 tokens, too long for the model"),
+    ],
+    ids=["vocabulary", "letters", "foreign", "length"],
+)
+def test_samples_that_the_model_cannot_read_are_refused(table, minilm_dir, tmp_path, how, sidecar, says):
+    vocab, options = minilm_dir / "vocab.txt", SpanOptions(max_seq_length=LENGTH, doc_stride=16)
+    settings = {"input_file": table / "tiny.json", "vocab_file": vocab, "span": options, "dataset_format": "numpy"}
+    convert_squad(SquadConversion(output_dir=tmp_path / "f", is_training=False, **settings | how(vocab, tmp_path)))
+    if not sidecar:
+        (tmp_path / "f/features.json").unlink()
+    with pytest.raises(UserError, match=rf"/f: made with {says}.*; convert the data for this model"):
+        quantize.main(flags({"model": table / "exports/onnxruntime-fp32", "output_dir": tmp_path / "q",
+                             "eval_json_path": table / "own.json", "calibration_data": tmp_path / "f"}))  # fmt: skip
+
+
 def test_only_float32_onnx_is_quantized(table, tiny_weights, tmp_path):
     with pytest.raises(UserError, match=r"holds mindir in float32; give an ONNX export in float32"):
         quantize.main(flags({"model": table / "exports/mindspore-fp32", "output_dir": tmp_path / "q",

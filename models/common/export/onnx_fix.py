@@ -4,12 +4,11 @@ The graph before and after answers the same random batches in ONNX Runtime, of s
 with padding where an input says what that is; at real positions the answers must be the same.
 """
 
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import onnxruntime
 
@@ -19,7 +18,8 @@ from models.common.export.onnx_passes.ascend import unpad_ascend
 from models.common.export.onnx_passes.ascend_plain import runnable
 from models.common.export.onnx_passes.padding import padding_input, sized
 from models.common.export.onnx_passes.recognise import attentions, constant
-from models.common.files import atomic_write, require_file
+from models.common.export.onnx_store import load, named, save
+from models.common.files import fsync_directory, require_file
 
 # Largest difference allowed for outputs of size 1; it grows with the largest output. Fused and moved sums round
 # otherwise by 1e-6; a pass that is wrong is off by 1e-2 and more.
@@ -27,6 +27,7 @@ TOLERANCE = 1e-5
 SIZES = ((2, 12), (1, 7), (3, 16))  # batches [B, T] for a graph that takes any
 ASCEND = unpad_ascend.__name__
 WHOLE_TILES = ((2, 32), (1, 16))  # what it can take
+RUNS_NOT = "ONNX Runtime cannot run it, or not what the passes make of it"
 
 
 def fix(
@@ -42,92 +43,77 @@ def fix(
     takes. Raises `UserError` for a file that is no such graph, a pass that finds nothing, and answers that differ;
     nothing is then written.
     """
-    data = require_file(source, "ONNX graph").read_bytes()
-    if input_shape is not None:
-        data = of_shape(source, data, input_shape)
-    model = load(source, data)
-    if hidden_size is not None:
-        widths = {attention.query.dense.weight.shape[0] for attention in attentions(model.graph)}
-        if widths != {hidden_size}:
-            raise UserError(f"{source}: hidden size {sorted(widths) or 'unknown'}, not {hidden_size}; see --model_size")
-    padding = padding_input(model)
-    feeds = list(random_feeds(model, padding, WHOLE_TILES if ASCEND in passes else SIZES))
-    mask = None if padding is None else padding.name
-    counts = apply(model, passes)
-    changed = ir.to_proto(model).SerializeToString()
-    compare(source, data, ir.to_proto(runnable(model)).SerializeToString(), feeds, mask)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(target) as temporary:
-        temporary.write_bytes(changed)
+    model = load(require_file(source, "ONNX graph"))
+    with named(source, RUNS_NOT, "nothing written", raised_by="onnxruntime"):
+        before = session(source)
+        if input_shape is not None:
+            of_shape(source, model, before, input_shape)
+        prepare(model)
+        if hidden_size is not None:
+            check_size(source, model, hidden_size)
+        padding = padding_input(model)
+        feeds = list(random_feeds(model, padding, WHOLE_TILES if ASCEND in passes else SIZES))
+        mask = None if padding is None else padding.name
+        counts = apply(model, passes)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fix-") as scratch:
+            made, plain = save(model, Path(scratch) / target.name), runnable(model)
+            comparable = made if plain is model else save(plain, Path(scratch) / "plain.onnx")
+            compare(source, before, session(comparable[-1]), feeds, mask)
+            for file in made:
+                file.replace(target.parent / file.name)
+            fsync_directory(target.parent)
     return counts
 
 
-def of_shape(source: Path, data: bytes, input_shape: tuple[int, int]) -> bytes:
-    """The graph with [B, T] for all inputs, and what its outputs then are.
+def session(file: Path) -> onnxruntime.InferenceSession:
+    """What answers by a graph."""
+    return onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+
+
+def of_shape(source: Path, model: ir.Model, before: onnxruntime.InferenceSession, input_shape: tuple[int, int]) -> None:
+    """Give all inputs the shape [B, T], and the outputs what follows from it; before: answers by the graph as it was.
 
     Raises `UserError` for a graph that takes other batches only, or inputs that are none of [B, T].
     """
-    with readable(source):
-        model = onnx.load_from_string(data)
     known: dict[str, int] = {}  # name of a free size -> what it becomes
-    for value in model.graph.input:
-        sizes = value.type.tensor_type.shape.dim
-        found = [size.dim_param or size.dim_value or "?" for size in sizes]
+    for value in model.graph.inputs:
+        found = [own if isinstance(own, int) else own.value or "?" for own in value.shape or ()]
         fits = (isinstance(own, str) or own == given for own, given in zip(found, input_shape, strict=False))
         if len(found) != len(input_shape) or not all(fits):
             raise UserError(f"{source}: input {value.name} has the shape {found}, which cannot be {list(input_shape)}; "
                             "see --input_shape")  # fmt: skip
-        for size, given in zip(sizes, input_shape, strict=True):
-            known[size.dim_param] = given
-            size.dim_value = given
-    for value in model.graph.output:
-        for size in value.type.tensor_type.shape.dim:
-            if size.dim_param and size.dim_param in known:
-                size.dim_value = known[size.dim_param]
-    del model.graph.value_info[:]  # shapes of free sizes; `prepare` says them anew
-    fixed = model.SerializeToString()
-    kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
-    feed = {name: np.zeros(input_shape, onnx.helper.tensor_dtype_to_np_dtype(kind)) for name, kind in kinds.items()}
+        known |= dict(zip(found, input_shape, strict=True))
+        value.shape = ir.Shape(input_shape)
+    for value in (value for node in model.graph for value in node.outputs):
+        if not value.is_graph_output():
+            value.shape = None  # of free sizes; `prepare` says it anew
+        elif value.shape is not None:
+            value.shape = ir.Shape(
+                own if isinstance(own, int) else known.get(own.value, own.value) for own in value.shape
+            )
     try:
-        onnxruntime.InferenceSession(fixed, providers=["CPUExecutionProvider"]).run(None, feed)
+        before.run(None, {value.name: np.zeros(input_shape, value.dtype.numpy()) for value in model.graph.inputs})
     except Exception:  # of many kinds, from C++
         raise UserError(f"{source}: takes no batch of {list(input_shape)}; see --input_shape") from None
-    return fixed
 
 
-def load(source: Path, data: bytes) -> ir.Model:
-    """A checked graph in a state that passes can read."""
-    with readable(source):
-        proto = onnx.load_from_string(data)
-        onnx.checker.check_model(proto)
-        model = ir.from_proto(proto)
-        prepare(model)
-    return model
-
-
-@contextmanager
-def readable(source: Path) -> Iterator[None]:
-    """What goes wrong inside means that `source` is no graph."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # of many kinds, from C++ and protobuf
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{source}: is no ONNX graph that can be read ({reason}); export it again") from None
+def check_size(source: Path, model: ir.Model, hidden_size: int) -> None:
+    """Raise a `UserError` unless all attentions are of this size."""
+    widths = {attention.query.dense.weight.shape[0] for attention in attentions(model.graph)}
+    if widths != {hidden_size}:
+        raise UserError(f"{source}: hidden size {sorted(widths) or 'unknown'}, not {hidden_size}; see --model_size")
 
 
 def compare(
-    source: Path, before: bytes, after: bytes, feeds: Iterable[Mapping[str, np.ndarray]], mask: str | None
-) -> None:
+    source: Path, before: onnxruntime.InferenceSession, after: onnxruntime.InferenceSession,
+    feeds: Iterable[Mapping[str, np.ndarray]], mask: str | None,
+) -> None:  # fmt: skip
     """Raise a `UserError` unless both graphs answer alike, where the input `mask` is not 0."""
-    sessions = [onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]) for data in (before, after)]
+    names = [output.name for output in before.get_outputs()]
     for feed in feeds:
         real = None if mask is None else feed[mask] > 0
-        for name, one, other in zip(
-            [output.name for output in sessions[0].get_outputs()], *(session.run(None, feed) for session in sessions),
-            strict=True,
-        ):  # fmt: skip
+        for name, one, other in zip(names, before.run(None, feed), after.run(None, feed), strict=True):
             if real is not None and one.shape[:2] == real.shape == other.shape[:2]:
                 one, other = one[real], other[real]
             same = one.shape == other.shape

@@ -6,7 +6,7 @@ disagree with it. Decoding and scoring are the same code as for every other runt
 
 import argparse
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -84,15 +84,9 @@ class OfflineSpan(OfflineTask):
     def features(self, target: Path) -> FeatureSet:
         """See `OfflineTask`."""
         features = load_features(target / FEATURES)
-        problems = []
+        problems = [f"made with {problem}" for problem in misfits(features, self.manifest)]
         if features.info.get("source", {}).get("sha256") != sha256_of(self.data):
             problems.append(f"made from another file than {self.data}")
-        made = features.info.get("tokenizer", {})
-        if made.get("sha256") != self.manifest.tokenizer.sha256:
-            problems.append("made with another vocabulary than the model's")
-        if made.get("lower_case") != self.manifest.tokenizer.lower_case:
-            problems.append(f"made with lower_case {made.get('lower_case')}, the model's is "
-                            f"{self.manifest.tokenizer.lower_case}")  # fmt: skip
         numbers = ("max_seq_length", "doc_stride", "max_query_length")
         wanted: dict[str, Any] = {name: task_setting(self.manifest, name) for name in numbers}
         wanted["stride_is"] = self._stride_meaning()
@@ -136,14 +130,7 @@ class OfflineFeatures(OfflineTask):
                 f"{self.data}: features for {features.info['task']}, the model is for {self.manifest.task['name']}; "
                 "convert the data for this model"
             )
-        gold = self.gold(features)
-        made, problems = features.info.get("tokenizer"), []
-        if made and made["sha256"] != self.manifest.tokenizer.sha256:
-            problems.append("another vocabulary than the model's")
-        if made and made["lower_case"] != self.manifest.tokenizer.lower_case:
-            problems.append(f"do_lower_case {made['lower_case']}, the model's is {self.manifest.tokenizer.lower_case}")
-        if int(features.lengths.max()) > task_setting(self.manifest, "max_seq_length"):
-            problems.append(f"samples of {features.lengths.max()} tokens, too long for the model")
+        gold, problems = self.gold(features), misfits(features, self.manifest)
         labels = features.info.get("labels")
         if labels is not None and tuple(labels) != self.manifest.labels:
             problems.append("other labels than the model's")
@@ -151,8 +138,7 @@ class OfflineFeatures(OfflineTask):
         if gold is not None and (gold.dtype.kind == "f") != numbers:
             problems.append(f"{'classes' if numbers else 'numbers'} for labels, the model gives "
                             f"{'a number' if numbers else 'classes'}")  # fmt: skip
-        if problems:
-            raise UserError(f"{self.data}: made with {'; with '.join(problems)}; convert the data for this model")
+        refuse(self.data, problems)
         if not numbers:
             check_label_ids(gold, self.manifest.labels, self.data)
         return features
@@ -160,6 +146,29 @@ class OfflineFeatures(OfflineTask):
     def features(self, target: Path) -> FeatureSet:
         """See `OfflineTask`."""
         return self.prepare(target)
+
+
+def misfits(features: FeatureSet, manifest: Manifest) -> list[str]:
+    """With what features were made that the model cannot read: another vocabulary, letter case, length.
+
+    Features that no sidecar describes are only checked for what their numbers show.
+    """
+    made, tokenizer, problems = features.info.get("tokenizer"), manifest.tokenizer, []
+    if made and made["sha256"] != tokenizer.sha256:
+        problems.append("another vocabulary than the model's")
+    if made and made["lower_case"] != tokenizer.lower_case:
+        problems.append(f"do_lower_case {made['lower_case']}, the model's is {tokenizer.lower_case}")
+    if int(features.tokens["input_ids"].max()) >= manifest.model.config["vocab_size"]:
+        problems.append(f"a token id beyond the model's {manifest.model.config['vocab_size']}")
+    if int(features.lengths.max()) > task_setting(manifest, "max_seq_length"):
+        problems.append(f"samples of {features.lengths.max()} tokens, too long for the model")
+    return problems
+
+
+def refuse(data: Path, problems: Sequence[str]) -> None:
+    """Raise a `UserError` where features have any."""
+    if problems:
+        raise UserError(f"{data}: made with {'; with '.join(problems)}; convert the data for this model")
 
 
 class OfflineClassification(OfflineFeatures):

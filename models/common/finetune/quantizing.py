@@ -27,7 +27,7 @@ from models.common.export.exporter import check_target, publish
 from models.common.export.manifest import Manifest, Quantization, read_manifest, write_manifest
 from models.common.export.quantize import Feed, Int8, Ranges, calibrate, dense_layers, quantize
 from models.common.files import sha256_of
-from models.common.finetune.offline import OfflineTask, data_flags, given_task
+from models.common.finetune.offline import OfflineTask, data_flags, given_task, misfits, refuse
 from models.common.machine import cpu
 from models.common.packing import pack
 from models.common.runtime.onnx_batches import feed_of, plan_batches
@@ -126,10 +126,7 @@ def calibration_features(args: argparse.Namespace, manifest: Manifest) -> Featur
     if args.calibration_data is None:
         return None
     features = load_features(args.calibration_data)
-    longest = manifest.task["max_seq_length"]
-    if int(features.lengths.max()) > longest:
-        found = features.lengths.max()
-        raise UserError(f"{args.calibration_data}: samples of {found} tokens, the model takes {longest}")
+    refuse(args.calibration_data, misfits(features, manifest))
     count = min(args.calibration_samples or CALIBRATION_SAMPLES, len(features))
     return features.select(np.linspace(0, len(features) - 1, count).astype(int))
 

@@ -1,5 +1,6 @@
 """Running an exported ONNX graph in OpenVINO, on the CPU."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ class OpenVino(OnnxBatches):
         except Exception as error:  # of many kinds, from C++
             reason = str(error).strip().rpartition("\n")[2]
             raise UserError(f"{file}: OpenVINO cannot load it ({reason}); export again") from None
-        self.check(file, _described(self.model.inputs), _described(self.model.outputs))
+        known = {tensor.name for tensor in (*manifest.inputs, *manifest.outputs)}
+        self.check(file, _described(self.model.inputs, known), _described(self.model.outputs, known))
 
     def run(self, feed: Feed) -> list[np.ndarray]:
         """See `OnnxBatches`."""
@@ -34,8 +36,14 @@ class OpenVino(OnnxBatches):
         return [np.array(found[output.name]) for output in self.manifest.outputs]
 
 
-def _described(ports: list[Any]) -> Described:
-    return {port.any_name: (np.dtype(port.element_type.to_dtype()).name, _shape(port)) for port in ports}
+def _described(ports: list[Any], known: Collection[str]) -> Described:
+    """known: names of the manifest; of the several that a port may have, such as that of a Cast before it, these."""
+    return {
+        next((name for name in port.names if name in known), port.any_name): (
+            np.dtype(port.element_type.to_dtype()).name, _shape(port),
+        )
+        for port in ports
+    }  # fmt: skip
 
 
 def _shape(port: Any) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ SHAPES = ((1, 3), (2, 5), (3, 8))  # batches of random masks, [B, T], where the 
 
 
 def padding_input(model: ir.Model) -> ir.Value | None:
-    """The input int [B, T], 1 at tokens and 0 at padding, that alone decides the mask of every attention.
+    """The input [B, T], 1 at tokens and 0 at padding, that alone decides the mask of every attention.
 
     None where there is no such input: the masks are of another kind, or there are none.
     """
@@ -48,11 +48,11 @@ def _decides(inputs: Sequence[ir.Value], source: ir.Value, mask: onnxruntime.Inf
     rng = np.random.default_rng(0)
     for shape in SHAPES:
         rows, length = sized(source, shape)
-        given = (np.arange(length) < rng.integers(1, length + 1, (rows, 1))).astype(np.int64)
-        others = {value.name: np.ones((rows, length), np.int64) for value in inputs}
-        found = mask.run(None, {**others, source.name: given})[0]
+        given = np.arange(length) < rng.integers(1, length + 1, (rows, 1))
+        feed = {value.name: np.ones(sized(value, shape), value.dtype.numpy()) for value in inputs}
+        found = mask.run(None, {**feed, source.name: given.astype(source.dtype.numpy())})[0]
         found = np.broadcast_to(found, (rows, 1, length, length))
-        wanted = np.broadcast_to(given[:, None, None], found.shape).astype(bool)
+        wanted = np.broadcast_to(given[:, None, None], found.shape)
         if (found[wanted] != 0).any() or (found[~wanted] > LOW).any():
             return False
     return True

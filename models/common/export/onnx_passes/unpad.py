@@ -53,7 +53,8 @@ def unpad(model: ir.Model) -> int:
 
 def _places(graph: ir.Graph, edit: Editor, mask: ir.Value, line: ir.Value) -> _Places:
     top = next(iter(graph))
-    flat = edit.add(top, "Reshape", [mask, line], "unpad.mask")  # [B*T]
+    whole = edit.add(top, "Cast", [mask], "unpad.whole_mask", to=ir.DataType.INT64)
+    flat = edit.add(top, "Reshape", [whole, line], "unpad.mask")  # [B*T]
     found = edit.add(top, "NonZero", [flat], "unpad.found")  # [1, n]
     tokens = edit.add(top, "Reshape", [found, line], "unpad.tokens")
     counted = edit.add(top, "CumSum", [flat, edit.constant("unpad.axis", 0)], "unpad.counted")
