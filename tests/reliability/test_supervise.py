@@ -71,6 +71,14 @@ def test_a_rank_that_dies_is_named_and_ends_the_others(folder, behave, code, say
     assert time.monotonic() - began < 15
 
 
+@pytest.fixture(autouse=True)
+def no_nohup():
+    """These tests may themselves run under nohup, which their processes would inherit."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_all_ranks(folder, number):
     supervised = start_ranks(folder, 2, "0=wait,1=wait")
