@@ -65,18 +65,52 @@ def test_all_runtimes_agree_and_the_table_says_what_was_measured(table):
     assert len(lines) == 2 + len(rows) and all(line.count("|") == lines[0].count("|") for line in lines)
 
 
-def test_exports_are_kept_and_those_of_another_model_are_refused(table, tiny_weights, tmp_path, minilm_dir):
+@pytest.fixture
+def run_folder(tiny_weights, tmp_path) -> Path:
+    """A run as evaluate sees it: settings, and weights below."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/best").symlink_to(tiny_weights)
+    (tmp_path / "run/config.yaml").write_text("max_seq_length: 64\ndoc_stride: 16\n")
+    return tmp_path / "run"
+
+
+def test_exports_are_kept(table, run_folder):
+    """Those of flags serve a run that says the same."""
     before = (table / "exports/onnxruntime-fp32/manifest.json").stat().st_mtime_ns
-    settings = {"model": tiny_weights, "output_dir": table, "eval_json_path": table / "tiny.json", **LENGTHS}
+    settings = {"model": run_folder, "output_dir": table, "eval_json_path": table / "tiny.json"}
     evaluate.main(flags({**settings, "runtime": "onnxruntime", "mode": "service", "rate": 500}))
     [row] = read_json(table / "table.json")["rows"]
     assert row["batches"] >= 1 and row["rate"] == 500
     assert (table / "exports/onnxruntime-fp32/manifest.json").stat().st_mtime_ns == before
-    with pytest.raises(UserError, match="was made with other doc_stride; choose another --output_dir"):
-        evaluate.main(flags({**settings, "runtime": "onnxruntime", "doc_stride": 8}))
-    other = write_weights(tmp_path / "w", minilm_dir / "vocab.txt", groups=("heads.span", "pooler"))
-    with pytest.raises(UserError, match="was made with other weights"):
-        evaluate.main(flags({**settings, "runtime": "onnxruntime", "model": other}))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"doc_stride": 8}, "doc_stride"),
+        ({"do_lower_case": "false"}, "do_lower_case"),
+        ({"runtime": "mindspore", "max_samples_per_row": 3}, "max_samples_per_row"),
+        ({"max_answer_length": 5, "n_best_size": 3}, "n_best_size, max_answer_length"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_exports_with_other_settings_are_refused(table, tiny_weights, change, says):
+    settings = {"model": tiny_weights, "output_dir": table, "eval_json_path": table / "tiny.json", **LENGTHS}
+    with pytest.raises(UserError, match=f"was made with other {says}; choose another --output_dir"):
+        evaluate.main(flags({**settings, "runtime": "onnxruntime", **change}))
+
+
+def test_exports_of_another_run_model_or_vocabulary_are_refused(table, run_folder, tmp_path, minilm_dir):
+    """Also where no flag says that something differs."""
+    settings = {"output_dir": table, "eval_json_path": table / "tiny.json", "runtime": "onnxruntime"}
+    (run_folder / "config.yaml").write_text("max_seq_length: 48\ndoc_stride: 8\n")
+    with pytest.raises(UserError, match="was made with other max_seq_length, doc_stride; choose another --output_dir"):
+        evaluate.main(flags({**settings, "model": run_folder}))
+    vocab = other_words(minilm_dir / "vocab.txt", tmp_path)["vocab_file"]
+    for given, differs in ((minilm_dir / "vocab.txt", "weights"), (vocab, "weights, vocab_file_path")):
+        other = write_weights(tmp_path / differs, given, groups=("heads.span", "pooler"))
+        with pytest.raises(UserError, match=f"was made with other {differs}; choose"):
+            evaluate.main(flags({**settings, "model": other, **LENGTHS}))
 
 
 @pytest.mark.parametrize(
@@ -112,22 +146,26 @@ def test_targets_and_batches_that_cannot_be_are_refused(table, tiny_weights, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_eight_bits_of_the_table_are_calibrated_where_data_say_so(table, tiny_weights, ranges, tmp_path):
-    """And an export that was not is not taken for one that was."""
+def test_eight_bits_of_the_table_are_calibrated_where_data_say_so(table, tiny_weights, ranges, minilm_dir, tmp_path):
+    """And an export that was not, or of other data, is not taken for one that was."""
     settings = {"model": tiny_weights, "output_dir": tmp_path, "eval_json_path": table / "own.json", **LENGTHS,
                 "runtime": "onnxruntime", "precision": "fp32,int8", "max_drop": 100}  # fmt: skip
     evaluate.main(flags({**settings, "calibration_data": ranges["static"]["calibration_data"]}))
     rows = read_json(tmp_path / "table.json")["rows"]
     assert [row["precision"] for row in rows] == ["float32", "int8"]
     assert read_manifest(tmp_path / "exports/onnxruntime-int8").quantization.method == "static"
-    with pytest.raises(UserError, match="was made with other calibration_data; choose another --output_dir"):
-        evaluate.main(flags(settings))
+    other = features_of(table / "tiny.json", minilm_dir / "vocab.txt", tmp_path / "f", is_training=True)
+    for change in ({}, {"calibration_data": other}):
+        with pytest.raises(UserError, match="was made with other calibration_data; choose another --output_dir"):
+            evaluate.main(flags({**settings, **change}))
+    settings |= {"calibration_data": table / "features"}
+    with pytest.raises(UserError, match="was made with other eval_json_path; choose another --output_dir"):
+        evaluate.main(flags({**settings, "eval_json_path": table / "tiny.json"}))
     said = read_json(tmp_path / "exports/onnxruntime-int8/manifest.json")
     said["quantization"]["metric_after"] = said["quantization"]["metric_before"] - 1.0
     (tmp_path / "exports/onnxruntime-int8/manifest.json").write_text(json.dumps(said))
-    settings |= {"calibration_data": table / "features", "max_drop": 0.9}
     with pytest.raises(UserError, match=r"costs 1\.00 f1, --max_drop is 0\.9; choose another --output_dir"):
-        evaluate.main(flags(settings))
+        evaluate.main(flags({**settings, "max_drop": 0.9}))
 
 
 def test_only_a_graph_of_any_batch_is_given_one(table):
@@ -144,13 +182,18 @@ def products(path: Path) -> tuple[int, int]:
     return eight, sum(node.op_type == "MatMul" and node.input[1] in weights for node in graph.node)
 
 
+def features_of(data: Path, vocab: Path, folder: Path, **changes: object) -> Path:
+    """Write features as the exports of the table take them, but for the changes."""
+    settings = {"input_file": data, "vocab_file": vocab, "output_dir": folder, "is_training": False,
+                "span": SpanOptions(max_seq_length=LENGTH, doc_stride=16), "dataset_format": "numpy"}  # fmt: skip
+    convert_squad(SquadConversion(**settings | changes))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def ranges(table, tiny_weights, minilm_dir) -> dict[str, dict[str, object]]:
     """Method -> the flags that it takes."""
-    options = SpanOptions(max_seq_length=LENGTH, doc_stride=16)
-    convert_squad(SquadConversion(
-        table / "tiny.json", minilm_dir / "vocab.txt", table / "features", False, span=options, dataset_format="numpy",
-    ))  # fmt: skip
+    features_of(table / "tiny.json", minilm_dir / "vocab.txt", table / "features")
     amax = {
         HUGGING_FACE_BERT.from_canonical(name).replace(".weight", "._input_quantizer._amax"): np.float32([4.0])
         for name in read_checkpoint(tiny_weights).tensors
@@ -255,9 +298,8 @@ def longer_text(_: Path, folder: Path) -> dict[str, object]:
     ids=["vocabulary", "letters", "foreign", "length"],
 )
 def test_samples_that_the_model_cannot_read_are_refused(table, minilm_dir, tmp_path, how, sidecar, says):
-    vocab, options = minilm_dir / "vocab.txt", SpanOptions(max_seq_length=LENGTH, doc_stride=16)
-    settings = {"input_file": table / "tiny.json", "vocab_file": vocab, "span": options, "dataset_format": "numpy"}
-    convert_squad(SquadConversion(output_dir=tmp_path / "f", is_training=False, **settings | how(vocab, tmp_path)))
+    vocab = minilm_dir / "vocab.txt"
+    features_of(table / "tiny.json", vocab, tmp_path / "f", **how(vocab, tmp_path))
     if not sidecar:
         (tmp_path / "f/features.json").unlink()
     with pytest.raises(UserError, match=rf"/f: made with {says}.*; convert the data for this model"):

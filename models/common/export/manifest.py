@@ -126,17 +126,26 @@ class Parity:
 
 
 @dataclass(frozen=True)
+class Data:
+    """Questions or features: the name of the file or folder, and what tells it from others of that name."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Quantization:
     """How an int8 artefact was made, and what that cost; results depend on all of it.
 
-    in_float: weights that stayed float32; calibration_samples: 0 for dynamic ranges; bytes: of the file before and
-    after; metric: before and after, in per cent, on `samples` samples of the file `data`; padding: how they were
+    in_float: weights that stayed float32; calibration_data: None where no samples told the ranges; bytes: of the file
+    before and after; metric: before and after, in per cent, on the `samples` samples of `data`; padding: how they were
     batched, which dynamic ranges see; cpu_flags: of the machine that measured.
     """
 
     method: str
     reduce_range: bool
     in_float: tuple[str, ...]
+    calibration_data: Data | None
     calibration_samples: int
     bytes_before: int
     bytes_after: int
@@ -144,7 +153,7 @@ class Quantization:
     metric_before: float
     metric_after: float
     max_drop: float
-    data: str
+    data: Data
     samples: int
     padding: str
     cpu_flags: tuple[str, ...]

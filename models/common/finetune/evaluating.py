@@ -8,6 +8,7 @@ table.json; a target that was given and missed (`--min_score`, `--min_qps`) make
 """
 
 import argparse
+import contextlib
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,16 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from models.common.cli import command_parser
-from models.common.config import add_flags, given_flags, resolve
+from models.common.config import add_flags, given_flags
 from models.common.errors import UserError
 from models.common.export.manifest import FILE_NAME, Manifest, read_manifest
 from models.common.files import read_json, sha256_of, write_json, write_text
 from models.common.finetune.agreement import agreement
 from models.common.finetune.evaluate_cell import CELL, mode_flags
-from models.common.finetune.finetuned import ModelConfig, locate
-from models.common.finetune.offline import data_flags, given_data
+from models.common.finetune.finetuned import ModelConfig, read_finetuned
+from models.common.finetune.offline import data_flags, given_data, known_data
 from models.common.machine import cpu
-from models.common.weights.reading import read_checkpoint
 
 ONNX = {"file_format": "ONNX", "packed": "false"}
 FUSED = {**ONNX, "onnx_target": "onnxruntime"}
@@ -72,13 +72,9 @@ def main(package: str, description: str, argv: list[str] | None) -> int:
     for data in (*given_data(args).values(), *calibration_of(args).values()):
         if not data.exists():
             raise UserError(f"{data}: no such data")  # before an export that may take long
-    settings = given_flags(args, ModelConfig)
-    config = resolve(ModelConfig, [("flags", settings)])
-    weights = sha256_of(read_checkpoint(locate(args.model)[0]).file)
-    rows = []
+    wanted, rows = wanted_of(args), []
     for cell in cells:
-        export = exported(package, cell, args, settings)
-        manifest = check_export(export, weights, {name: getattr(config, name) for name in settings}, args)
+        export, manifest = exported(package, cell, args, wanted)
         folder = args.output_dir / cell.name
         flags = {**given_data(args), "runtime": cell.runtime, "mode": args.mode, "rate": args.rate,
                  "max_wait": args.max_wait, "max_batch": args.max_batch, "output_dir": folder}  # fmt: skip
@@ -133,20 +129,36 @@ def cells_of(args: argparse.Namespace) -> list[Cell]:
     return cells
 
 
-def exported(package: str, cell: Cell, args: argparse.Namespace, settings: Mapping[str, Any]) -> Path:
-    """The export of a cell, made unless it is there."""
+def wanted_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What every export is made of and with: as `made_with`, from the model and the flags, as `export` reads them."""
+    with contextlib.redirect_stdout(sys.stderr):  # only the table is printed
+        config, model = read_finetuned(args.model, ModelConfig, [("flags", given_flags(args, ModelConfig))])
+    deployment = model.deployment
+    return {
+        "weights": sha256_of(deployment.checkpoint.file), "vocab_file_path": sha256_of(model.tokenizer.vocab_file),
+        "do_lower_case": config.do_lower_case, "labels": deployment.labels,
+        "max_samples_per_row": config.max_samples_per_row, **deployment.task,
+    }  # fmt: skip
+
+
+def exported(package: str, cell: Cell, args: argparse.Namespace, wanted: Mapping[str, Any]) -> tuple[Path, Manifest]:
+    """The export of a cell, made unless it is there, and its manifest."""
     folder = args.output_dir / "exports" / cell.name
-    if (folder / FILE_NAME).is_file():
-        return folder
+    if not (folder / FILE_NAME).is_file():
+        make(package, cell, args, wanted, folder)
+    return folder, check_export(folder, wanted, args)
+
+
+def make(package: str, cell: Cell, args: argparse.Namespace, wanted: Mapping[str, Any], folder: Path) -> None:
+    """Export the model for a cell into `folder`."""
     how = RUNTIMES[cell.runtime][cell.precision]
     if how is None:
-        source = exported(package, Cell(cell.runtime, "fp32"), args, settings)
+        source, _ = exported(package, Cell(cell.runtime, "fp32"), args, wanted)
         flags = {"model": source, "output_dir": folder, **given_data(args), "max_drop": args.max_drop}
         run(f"{package}.quantize", {**flags, **calibration_of(args)})
-        return folder
-    flags = {**settings, **how, "export_ckpt_file": args.model, "export_file_name": folder / "model"}
-    run(f"{package}.export", flags)
-    return folder
+    else:
+        target = {"export_ckpt_file": args.model, "export_file_name": folder / "model"}
+        run(f"{package}.export", {**given_flags(args, ModelConfig), **how, **target})
 
 
 def calibration_of(args: argparse.Namespace) -> dict[str, Path]:
@@ -154,15 +166,17 @@ def calibration_of(args: argparse.Namespace) -> dict[str, Path]:
     return {} if args.calibration_data is None else {"calibration_data": args.calibration_data}
 
 
-def check_export(folder: Path, weights: str, settings: Mapping[str, Any], args: argparse.Namespace) -> Manifest:
-    """The manifest of an export; a `UserError` where a former call made it of another model or with other settings."""
+def check_export(folder: Path, wanted: Mapping[str, Any], args: argparse.Namespace) -> Manifest:
+    """The manifest of an export; a `UserError` where a former call made it of another model or with other settings or
+    data, or in 8 bits that cost more than `--max_drop`."""
     manifest = read_manifest(folder)
-    differ = [name for name, value in settings.items() if manifest.task.get(name, value) != value]
-    if manifest.source_weights.sha256 != weights:
-        differ.append("weights")
+    differ = [name for name, value in made_with(manifest).items() if wanted.get(name) != value]
     made = manifest.quantization
-    if made is not None and (made.method == "static") != bool(args.calibration_data):
-        differ.append("calibration_data")
+    if made is not None:
+        judged = [(flag, made.data, data) for flag, data in given_data(args).items()]
+        for flag, found, data in (*judged, ("calibration_data", made.calibration_data, args.calibration_data)):
+            if (found and found.sha256) != (data and known_data(data).sha256):
+                differ.append(flag)
     if differ:
         raise UserError(f"{folder}: was made with other {', '.join(differ)}; choose another --output_dir")
     if made is not None and made.metric_before - made.metric_after > args.max_drop:
@@ -170,6 +184,16 @@ def check_export(folder: Path, weights: str, settings: Mapping[str, Any], args: 
         raise UserError(f"{folder}: costs {cost:.2f} {made.metric}, --max_drop is {args.max_drop}; choose another "
                         "--output_dir")  # fmt: skip
     return manifest
+
+
+def made_with(manifest: Manifest) -> dict[str, Any]:
+    """What decides how an export answers: name, most often that of a flag -> value."""
+    packing, tokenizer = manifest.packing, manifest.tokenizer
+    return {
+        "weights": manifest.source_weights.sha256, "vocab_file_path": tokenizer.sha256,
+        "do_lower_case": tokenizer.lower_case, "labels": manifest.labels, **manifest.task,
+        **({"max_samples_per_row": packing.max_samples_per_row} if packing else {}),
+    }  # fmt: skip
 
 
 def run(module: str, flags: Mapping[str, object], *arguments: object) -> None:

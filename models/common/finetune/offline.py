@@ -5,6 +5,7 @@ disagree with it. Decoding and scoring are the same code as for every other runt
 """
 
 import argparse
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from data_tools.convert import SquadConversion, convert_squad
-from data_tools.feature_store import FeatureSet, load_features
+from data_tools.feature_store import SIDECAR, FeatureSet, load_features
 from data_tools.features.span import STRIDE_MEANINGS, SpanOptions
 from data_tools.readers.squad import read_contexts
 from models.common.errors import UserError
-from models.common.export.manifest import Manifest
+from models.common.export.manifest import Data, Manifest
 from models.common.files import read_json, sha256_of
 from models.common.finetune.labels import check_label_ids
 from models.common.finetune.tagging import with_words
@@ -169,6 +170,14 @@ def refuse(data: Path, problems: Sequence[str]) -> None:
     """Raise a `UserError` where features have any."""
     if problems:
         raise UserError(f"{data}: made with {'; with '.join(problems)}; convert the data for this model")
+
+
+def known_data(data: Path) -> Data:
+    """Data as a manifest names them: by the bytes of a file, of what describes a folder, or of all its files."""
+    if data.is_dir() and not (data / SIDECAR).is_file():
+        sums = "".join(f"{file.name} {sha256_of(file)}\n" for file in sorted(data.iterdir()) if file.is_file())
+        return Data(data.name, hashlib.sha256(sums.encode()).hexdigest())
+    return Data(data.name, sha256_of(data / SIDECAR if data.is_dir() else data))
 
 
 class OfflineClassification(OfflineFeatures):

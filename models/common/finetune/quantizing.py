@@ -27,7 +27,7 @@ from models.common.export.exporter import check_target, publish
 from models.common.export.manifest import Manifest, Quantization, read_manifest, write_manifest
 from models.common.export.quantize import Feed, Int8, Ranges, calibrate, dense_layers, quantize
 from models.common.files import sha256_of
-from models.common.finetune.offline import OfflineTask, data_flags, given_task, misfits, refuse
+from models.common.finetune.offline import OfflineTask, data_flags, given_task, known_data, misfits, refuse
 from models.common.machine import cpu
 from models.common.packing import pack
 from models.common.runtime.onnx_batches import feed_of, plan_batches
@@ -109,9 +109,9 @@ def run(args: argparse.Namespace, manifest: Manifest, task: OfflineTask, target:
         print(f"int8 {method}: {metric} {after:.2f} ({after - before:+.2f}){kept}", flush=True)
         if before - after <= args.max_drop:
             said = Quantization(
-                method, how.reduce_range, in_float, len(calibration or ()),
-                source.stat().st_size, made.stat().st_size, metric, before, after, args.max_drop, task.data.name,
-                len(features), PADDING, tuple(cpu()["flags"]),
+                method, how.reduce_range, in_float, args.calibration_data and known_data(args.calibration_data),
+                len(calibration or ()), source.stat().st_size, made.stat().st_size, metric, before, after,
+                args.max_drop, known_data(task.data), len(features), PADDING, tuple(cpu()["flags"]),
             )  # fmt: skip
             bless(args, manifest, made, target, said)
             return
@@ -176,7 +176,7 @@ def bless(args: argparse.Namespace, manifest: Manifest, made: Path, target: Path
     publish(made.parent, target)
     print(
         f"{target}: {said.bytes_after / 1e6:.1f} MB of {said.bytes_before / 1e6:.1f}, {said.metric} "
-        f"{said.metric_after:.2f} of {said.metric_before:.2f}, on {said.samples} samples of {said.data}"
+        f"{said.metric_after:.2f} of {said.metric_before:.2f}, on {said.samples} samples of {said.data.name}"
     )
     if not said.reduce_range:
         print("right on CPUs with VNNI alone, as asked by --vnni_only", file=sys.stderr)
