@@ -9,22 +9,22 @@ Ours tokenizes with all threads; Google's code knows only one.
 import argparse
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import samples, sidebyside
+from benchmarks.raw_data import OURS, race, serve_peer
 from data_tools.convert import SquadConversion, convert_squad
-from data_tools.feature_store import FORMATS, FeatureSet, load_features
+from data_tools.feature_store import FeatureSet, load_features
 from data_tools.features.span import SpanOptions
+from data_tools.record_columns import RecordLayout
 from models.common.cli import run_main
 from models.common.errors import UserError
-from models.common.weights.embedded import minilm_folder
 
 SPAN = SpanOptions(max_seq_length=384, doc_stride=128, stride_is="step", max_query_length=64)
-OURS, PEER = "ours", "Google's Python tokenizer"
+PEER = "Google's Python tokenizer"
 QUESTIONS, QUICK_QUESTIONS = 10000, 200  # of the generated dataset
 LABELS_SHARE = 0.99  # Google moves the words around an answer towards it; an answer's pieces may occur twice in them
 
@@ -32,7 +32,6 @@ LABELS_SHARE = 0.99  # Google moves the words around an answer towards it; an an
 def run_ours(setup: dict[str, Any]) -> None:
     """Worker: `data_tools.convert`."""
     os.environ["TOKENIZERS_PARALLELISM"] = "true"  # using all its cores is part of the product
-    _load_writer(setup["format"])
     output = Path(setup["folder"], setup["format"])
 
     def once() -> dict:
@@ -51,38 +50,15 @@ def run_peer(setup: dict[str, Any]) -> None:
     """Worker: everything in Python lists, then the writer of the format."""
     from benchmarks import google_squad
 
-    writer = _load_writer(setup["format"])
+    layout = RecordLayout("span", SPAN.max_seq_length)
 
     def convert() -> FeatureSet:
         tokenizer = google_squad.GoogleTokenizer(setup["vocab_file"], lower_case=True)
         examples = google_squad.read_examples(setup["data_file"])
         return google_squad.convert(examples, tokenizer, SPAN.max_seq_length, SPAN.doc_stride, SPAN.max_query_length)
 
-    def once() -> dict:
-        features = convert()
-        with tempfile.TemporaryDirectory(dir=setup["folder"]) as output:
-            shard = writer(Path(output))
-            shard.add(features)
-            shard.close()
-        return {"features": len(features)}
-
     _save_content(setup["folder"], PEER, convert())
-    sidebyside.serve({}, once)
-
-
-def _load_writer(dataset_format: str):
-    """The writer of a format as a function of the folder; importing it (MindSpore, perhaps) happens here."""
-    if dataset_format == "mindrecord":
-        from data_tools.mindrecord import MindRecordWriter
-
-        return lambda folder: MindRecordWriter(folder, "peer", SPAN.max_seq_length)
-    if dataset_format == "tfrecord":
-        from data_tools.tfrecord import TFRecordWriter
-
-        return lambda folder: TFRecordWriter(folder, "peer", SPAN.max_seq_length)
-    from data_tools.numpy_store import NumpyWriter
-
-    return lambda folder: NumpyWriter(folder, "peer")
+    serve_peer(setup, layout, convert, "features")
 
 
 def _save_content(folder: str, name: str, features: FeatureSet) -> None:
@@ -107,47 +83,22 @@ def compare_content(folder: str) -> dict[str, Any]:
     return {"tokens_sha256": str(ours["digest"]), "equal_labels": share}
 
 
-def measure(args: argparse.Namespace, data_file: Path, dataset_format: str) -> dict[str, Any]:
-    """Race the two for one format."""
-    with tempfile.TemporaryDirectory() as folder:
-        setup = {"data_file": data_file, "vocab_file": args.vocab_file or minilm_folder() / "vocab.txt"}
-        setup["format"] = dataset_format
-        # How many features there are is known only when they are made: the rates come afterwards.
-        summary = sidebyside.measure("benchmarks.conversion", args, setup, [OURS, PEER], {}, Path(folder))
-        summary |= compare_content(folder)
-    counts = {run["features"] for made in summary["contenders"].values() for run in made["repetitions"]}
-    [features] = counts
-    summary["work_per_repetition"] = {"features": features}
-    for made in summary["contenders"].values():
-        made["features_per_second"] = features / made["median_seconds"]
-    return summary
+def complete(summary: dict[str, Any], folder: str) -> None:
+    """How many features there are is known only when they are made: the rates come afterwards."""
+    summary |= compare_content(folder)
+    [features] = {run["features"] for made in summary["contenders"].values() for run in made["repetitions"]}
+    sidebyside.add_rates(summary, {"features": features})
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The flags."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    sidebyside.add_flags(parser, repetitions=3)
-    parser.add_argument("--vocab_file", type=Path, help="uncased vocab.txt; the embedded MiniLM's when not given")
-    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
-    return parser.parse_args(argv)
+def data_file(args: argparse.Namespace, folder: Path) -> Path:
+    """The file given, or a generated one."""
+    return samples.data_file(args.data_file, folder, QUICK_QUESTIONS if args.quick else QUESTIONS, training=True)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Command line; the workers are this command too."""
-    args = parse(argv)
-    if args.worker:
-        name, setup = sidebyside.worker_setup(args)
-        run_ours(setup) if name == OURS else run_peer(setup)
-        return
-    report = sidebyside.Report("benchmarks.conversion", args, argv)
-    sidebyside.check(args, ("repetitions",), ("data_file", "vocab_file"))
-    if args.quick:
-        args.repetitions = 1
-    with tempfile.TemporaryDirectory() as folder:
-        questions = QUICK_QUESTIONS if args.quick else QUESTIONS
-        data_file = samples.data_file(args.data_file, Path(folder), questions, training=True)
-        for dataset_format in args.formats:
-            report.add(dataset_format, measure(args, data_file.resolve(), dataset_format))
+    """The command line."""
+    texts = __doc__, "SQuAD v1.1 JSON; the generated dataset"
+    race("benchmarks.conversion", argv, texts, {OURS: run_ours, PEER: run_peer}, data_file, complete)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from models.common.files import write_json
 MARK = "@@measured "  # libraries print to stdout too; only lines that begin so are ours
 SETUP = "setup.pickle"
 PYTHON = sys.executable
+LOOK_SECONDS = 0.02
 # glibc gives big tensors back to the kernel at every free, which costs torch a tenth of its time; MindSpore has its
 # own pool. Both get the better setting.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 34), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
@@ -68,6 +70,41 @@ def peak_memory_mib() -> int:
     """
     own = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
     return max(int(own.split()[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) // 1024
+
+
+class PeakMemory:
+    """Watches, while its block runs, the resident memory of this process and all below it together: `mib` at its most.
+
+    Pages that they share count for each.
+    """
+
+    def __enter__(self) -> "PeakMemory":
+        self.mib = 0
+        self._done = threading.Event()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._watch.join()
+
+    def _look(self) -> None:
+        over = False
+        while not over:
+            over = self._done.wait(LOOK_SECONDS)
+            self.mib = max(self.mib, _resident_bytes(os.getpid()) >> 20)
+
+
+def _resident_bytes(process: int) -> int:
+    """Of a process and its children; what ended meanwhile counts nothing."""
+    folder = Path("/proc", str(process))
+    try:
+        pages = int((folder / "statm").read_text().split()[1])
+        children = [child for task in (folder / "task").iterdir() for child in (task / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return pages * resource.getpagesize() + sum(map(_resident_bytes, map(int, children)))
 
 
 def alternate(
@@ -176,6 +213,13 @@ def summarise(results: dict[str, dict[str, Any]], ours: int, work: dict[str, flo
     return summary
 
 
+def add_rates(summary: dict[str, Any], work: dict[str, float]) -> None:
+    """Complete a summary of work that was known only when it was done."""
+    summary["work_per_repetition"] = work
+    for made in summary["contenders"].values():
+        made |= {f"{unit}_per_second": amount / made["median_seconds"] for unit, amount in work.items()}
+
+
 def print_table(summary: dict[str, Any]) -> None:
     """The rates, and below them the ratios."""
     units = [f"{unit}_per_second" for unit in summary["work_per_repetition"]]
@@ -191,10 +235,12 @@ def print_table(summary: dict[str, Any]) -> None:
         )
 
 
-def add_flags(parser: argparse.ArgumentParser, repetitions: int) -> None:
+def add_flags(
+    parser: argparse.ArgumentParser, repetitions: int, data: str = "SQuAD v1.1 JSON; the generated dataset"
+) -> None:
     """The flags that all races share."""
     parser.add_argument("--output", required=True, help="JSON file to write")
-    parser.add_argument("--data_file", type=Path, help="SQuAD v1.1 JSON; the generated dataset when not given")
+    parser.add_argument("--data_file", type=Path, help=f"{data} when not given")
     parser.add_argument("--repetitions", type=int, default=repetitions, help="of each contender, after a warm-up")
     parser.add_argument(
         "--threads", type=int, default=min(2, len(usable_cores())), help="threads and cores of each contender"

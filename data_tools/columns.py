@@ -19,6 +19,7 @@ class Column:
     per_token: bool = False
     padding: int = 0  # per token: what stands behind the last real token
     wide: bool = True  # int64 in MindRecord, as in the original generator's files, whose readers cast to int32
+    as_list: bool = False  # per sample: stored as a list of one value, as the original's schema wants it
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ OFFSETS = {
     "offset_end": Column("offset_end", per_token=True, padding=-1, wide=False),
 }
 UNIQUE_ID = {"unique_id": Column("unique_ids", INT64)}
+# In record files `mlm_label` is these three columns, a value for each prediction: see data_tools.record_columns.
+PREDICTIONS = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
 
 TASKS = {
     "span": Task(
@@ -77,6 +80,16 @@ TASKS = {
             **UNIQUE_ID,
         },
     ),
+    "pretrain": Task(
+        file_stem="pretrain",
+        stated=("max_predictions_per_seq",),
+        columns={
+            **TOKENS,
+            "mlm_label": Column("masked_lm_ids", per_token=True, padding=-1),  # -1: the token is not to be predicted
+            "next_sentence_label": Column("next_sentence_labels", as_list=True),  # 0 the true next, 1 a random one
+            **UNIQUE_ID,
+        },
+    ),
 }
 
 # Of two columns of one name the first counts; they differ in `dtype` alone, see `dtype_of`.
@@ -96,7 +109,7 @@ _BY_STORED = {
     for task in TASKS.values()
     for name, column in task.columns.items()
 }
-STORED_NAMES = frozenset(stored for stored, _, _ in _BY_STORED) | {COLUMN_NAMES[MASK]}
+STORED_NAMES = frozenset(stored for stored, _, _ in _BY_STORED) | {COLUMN_NAMES[MASK], *PREDICTIONS}
 
 
 def our_name(stored: str, per_token: bool, floating: bool) -> str | None:
@@ -106,6 +119,8 @@ def our_name(stored: str, per_token: bool, floating: bool) -> str | None:
 
 def stored_width(stored: str, found: int, row_length: int) -> int:
     """How many values a record must hold in a column, of which the first record holds `found`."""
+    if stored in PREDICTIONS:
+        return found
     kinds = {per_token for name, per_token, _ in _BY_STORED if name == stored} or {True}  # the mask is per token
     return row_length if kinds == {True} or (True in kinds and found != 1) else 1
 

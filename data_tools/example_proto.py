@@ -18,14 +18,33 @@ class ProtoError(ValueError):
     """The bytes are no valid Example."""
 
 
+class _Heads(dict[int, bytes]):
+    """Size of a value -> the bytes in front of it in a feature of one value, from the map entry to the list."""
+
+    def __init__(self, name: str, kind: int) -> None:
+        super().__init__()
+        self._key, self._kind = _head(1, len(name.encode())) + name.encode(), kind
+
+    def __missing__(self, size: int) -> bytes:
+        head = b""
+        for number in (1, self._kind, 2):  # the value in its list, the list in the Feature, that in the entry
+            head = _head(number, len(head) + size) + head
+        self[size] = head = _head(1, len(self._key) + len(head) + size) + self._key + head
+        return head
+
+
 def encode_examples(numbers: dict[str, np.ndarray], strings: dict[str, Sequence[str]]) -> list[bytes]:
     """One Example per row. numbers: name -> int or float array [B] or [B, T]; strings: name -> B strings. Keys are
     sorted, so that equal rows give equal bytes."""
-    entries = {name: _number_features(array) for name, array in numbers.items()}
-    entries |= {name: [_bytes_feature(text.encode()) for text in texts] for name, texts in strings.items()}
-    heads = {name: _field(1, name.encode()) for name in sorted(entries)}
-    columns = [[_field(1, heads[name] + feature) for feature in entries[name]] for name in heads]
-    return [_field(1, b"".join(row)) for row in zip(*columns, strict=True)]
+    values = {name: _packed(array) for name, array in numbers.items()}
+    values |= {name: (BYTES_LIST, [text.encode() for text in texts]) for name, texts in strings.items()}
+    columns = []
+    for name in sorted(values):
+        kind, column = values[name]
+        heads = _Heads(name, kind)
+        columns.append([heads[len(value)] + value for value in column])
+    bodies = map(b"".join, zip(*columns, strict=True))
+    return [_head(1, len(body)) + body for body in bodies]
 
 
 def decode_examples(records: Sequence[bytes]) -> tuple[dict[str, list[np.ndarray]], dict[str, list[list[bytes]]]]:
@@ -34,9 +53,9 @@ def decode_examples(records: Sequence[bytes]) -> tuple[dict[str, list[np.ndarray
     Raises `ProtoError` when a record is damaged or lacks a feature that another one has, or has it of another kind.
     """
     found: dict[int, dict[str, list]] = {BYTES_LIST: {}, FLOAT_LIST: {}, INT64_LIST: {}}
+    known: Known = {}
     for record in records:
-        for name, kind, payload in _features(record):
-            values = [value for number, value in _fields(payload, kind == FLOAT_LIST) if number == 1]
+        for name, kind, values in _features(record, known):
             if kind in found:
                 # Packed numbers come as one piece of bytes, others as a piece each, which are bytes here too.
                 found[kind].setdefault(name, []).append(values if kind == BYTES_LIST else b"".join(values))
@@ -66,31 +85,25 @@ def encode_varints(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return encoded, sizes
 
 
-def _number_features(array: np.ndarray) -> list[bytes]:
-    """[Feature { int64_list | float_list }] with its tag, one per row."""
+def _packed(array: np.ndarray) -> tuple[int, list[bytes]]:
+    """(kind of list, the packed values of each row)."""
     rows = array.reshape(len(array), -1)
     if array.dtype.kind == "f":
-        return [_field(2, _field(FLOAT_LIST, _field(1, row.tobytes()))) for row in rows.astype("<f4")]
+        return FLOAT_LIST, [row.tobytes() for row in rows.astype("<f4")]
     encoded, sizes = encode_varints(rows.reshape(-1))
-    ends = np.cumsum(sizes.reshape(rows.shape).sum(axis=1)).tolist()
-    packed, start, features = encoded.tobytes(), 0, []
-    for end in ends:
-        features.append(_field(2, _field(INT64_LIST, _field(1, packed[start:end]))))
-        start = end
-    return features
+    cuts = [0, *np.cumsum(sizes.reshape(rows.shape).sum(axis=1)).tolist()]
+    packed = encoded.tobytes()
+    return INT64_LIST, [packed[start:end] for start, end in itertools.pairwise(cuts)]
 
 
-def _bytes_feature(value: bytes) -> bytes:
-    return _field(2, _field(BYTES_LIST, _field(1, value)))
-
-
-def _field(number: int, payload: bytes) -> bytes:
-    size, head = len(payload), [number << 3 | LENGTH_DELIMITED]
+def _head(number: int, size: int) -> bytes:
+    """Tag and length of a field of `size` bytes."""
+    head = [number << 3 | LENGTH_DELIMITED]
     while size > 0x7F:
         head.append(size & 0x7F | 0x80)
         size >>= 7
     head.append(size)
-    return bytes(head) + payload
+    return bytes(head)
 
 
 def _decode_varints(columns: list[bytes]) -> list[np.ndarray]:
@@ -117,17 +130,35 @@ def _decode_floats(columns: list[bytes]) -> list[np.ndarray]:
     return [np.frombuffer(column, "<f4").astype(np.float32) for column in columns]
 
 
-def _features(record: bytes) -> Iterator[tuple[str, int, bytes]]:
-    """(name, kind of list, list) of each feature of an Example."""
+# (place of a feature in its record, size of its map entry) -> (the entry up to its one value, name, kind of list)
+Known = dict[tuple[int, int], tuple[bytes, str, int]]
+
+
+def _features(record: bytes, known: Known) -> Iterator[tuple[str, int, list[bytes]]]:
+    """(name, kind of list, raw values) of each feature of an Example. Most records are laid out as the one before, so
+    `known` spares them a closer look."""
     for _, features in _fields(record):
-        for _, entry in _fields(features):
-            parts = dict(_fields(entry))
-            try:
-                name = parts.get(1, b"").decode()
-            except UnicodeDecodeError:
-                raise ProtoError("a feature name is not UTF-8") from None
-            for kind, payload in _fields(parts.get(2, b"")):
-                yield name, kind, payload
+        for place, (_, entry) in enumerate(_fields(features)):
+            begin, name, kind = known.get((place, len(entry)), (None, "", 0))
+            if begin is not None and entry.startswith(begin):
+                yield name, kind, [entry[len(begin) :]]
+                continue
+            for name, kind, values in _entry(entry):
+                head = _Heads(name, kind)[len(values[0])] if len(values) == 1 else b""
+                if head and head + values[0] == _head(1, len(entry)) + entry:
+                    known[place, len(entry)] = entry[: -len(values[0]) or None], name, kind
+                yield name, kind, values
+
+
+def _entry(entry: bytes) -> Iterator[tuple[str, int, list[bytes]]]:
+    """The features of a map entry: one, but for oddly written files."""
+    parts = dict(_fields(entry))
+    try:
+        name = parts.get(1, b"").decode()
+    except UnicodeDecodeError:
+        raise ProtoError("a feature name is not UTF-8") from None
+    for kind, payload in _fields(parts.get(2, b"")):
+        yield name, kind, [value for number, value in _fields(payload, kind == FLOAT_LIST) if number == 1]
 
 
 def _fields(data: bytes, floats: bool = False) -> list[tuple[int, bytes]]:

@@ -6,14 +6,14 @@ Shapes: N samples, B a batch of them, T tokens of a padded row. Samples are ragg
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_tools.columns import COLUMN_NAMES as COLUMN_NAMES
-from data_tools.columns import COLUMNS, MASK, REQUIRED, STORED_NAMES, TASKS, dtype_of, our_name
+from data_tools.columns import COLUMNS, MASK, TASKS
 from data_tools.readers.json_stream import read_json_file
 from models.common.errors import UserError
 from models.common.files import sha256_of
@@ -115,86 +115,91 @@ def starts_of(lengths: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
-def from_padded(stored: dict[str, np.ndarray], qas_ids: list[str] | None, source: str) -> FeatureSet:
-    """Build from the columns of a record file under their stored names: [N, T] per token, [N] or [N, 1] per sample.
+class FeatureShards:
+    """A set of features one shard at a time: one is read when it is asked for, and nobody has to hold them all.
 
-    info holds the row length T. Columns that no task knows are left out. Raises `UserError` when a column is missing,
-    cannot be read as what it is, or when the real tokens of a row are not its beginning: packing and masking rely on
-    that.
+    `path`: the output folder of convert or a file in it, or, for MindRecord and TFRecord, a record file of the original
+    ModelZoo scripts or a folder of them, told apart by "mindrecord" or "tfrecord" in the name as the originals do.
+    `schema_path`: the JSON schema of foreign TFRecord files, which their contents are then checked against; with others
+    it is refused. sidecar: what convert wrote about the set; None for foreign files. Raises `UserError`.
     """
-    absent = [column for column in REQUIRED if column not in stored]
-    if absent:
-        raise UserError(f"{source}: columns {', '.join(absent)} are missing, there are only {', '.join(stored)}")
-    arrays = {column: _matrix(column, values, source) for column, values in stored.items() if column in STORED_NAMES}
-    mask = arrays.pop(COLUMN_NAMES[MASK]) != 0
-    row_length = mask.shape[1]
-    lengths = mask.sum(axis=1)
-    wrong = np.flatnonzero((mask != (np.arange(row_length) < lengths[:, None])).any(axis=1) | (lengths == 0))
-    if len(wrong):
-        raise UserError(f"{source}, record {wrong[0]}: input_mask must be ones followed by zeros; write the file again")
-    tokens, scalars = {}, {}
-    for column, values in arrays.items():
-        name = _name(column, values, row_length, source)
-        per_token = COLUMNS[name].per_token
-        array = _cast(values[mask] if per_token else values[:, 0], dtype_of(name, values), f"{source}, column {column}")
-        (tokens if per_token else scalars)[name] = array
-    return FeatureSet(tokens, starts_of(lengths), scalars, qas_ids, {"max_seq_length": row_length})
 
+    def __init__(self, path: Path | str, schema_path: Path | str | None = None) -> None:
+        path = Path(path)
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder; run `python -m data_tools.convert` or check the path")
+        self.sidecar, self._schema_path = _sidecar_of(path), schema_path
+        if self.sidecar is not None:
+            folder = path if path.is_dir() else path.parent
+            self.dataset_format = self.sidecar["dataset_format"]
+            self.files = [folder / shard["files"][0]["name"] for shard in self.sidecar["shards"]]
+            if schema_path is not None:
+                raise UserError(f"{path}: has {SIDECAR}, which says what {schema_path} would say; leave the schema out")
+            return
+        self.files = _foreign_files(path)
+        self.dataset_format = "mindrecord" if "mindrecord" in self.files[0].name else "tfrecord"
+        if schema_path is not None and self.dataset_format != "tfrecord":
+            raise UserError(f"{path}: is {self.dataset_format}, which carries its own schema; leave {schema_path} out")
 
-def _matrix(column: str, values: np.ndarray, source: str) -> np.ndarray:
-    if values.dtype.kind not in "iuf" or values.ndim > 2 or values.size == 0:
-        raise UserError(f"{source}: column {column} holds {values.dtype} {list(values.shape[1:])}, expected numbers")
-    return values.reshape(len(values), -1)
+    def __len__(self) -> int:
+        """Number of shards."""
+        return len(self.files)
 
+    def __getitem__(self, shard: int) -> FeatureSet:
+        """The samples of one shard in stored order; numpy shards are memory-mapped. Raises `UserError`.
 
-def _name(column: str, values: np.ndarray, row_length: int, source: str) -> str:
-    floating, width = values.dtype.kind == "f", values.shape[1]
-    # As wide as a row: per token, unless only one value for each sample is known under this name.
-    for per_token in (True, False):
-        name = our_name(column, per_token, floating)
-        if name is not None and width == (row_length if per_token else 1):
-            return name
-    kind = "real numbers" if floating else "integers"
-    raise UserError(f"{source}: column {column} holds {width} {kind} in rows of {row_length}, which fits no task")
+        Files that the sidecar lists are checked against their checksums.
+        """
+        self._check_files(shard)
+        file = self.files[shard]
+        features = _read_shard(self.dataset_format, file, self._schema_path)
+        if self.sidecar is None:
+            return replace(features, info=self._description(features))
+        expected = self.sidecar["shards"][shard]["features"]
+        if len(features) != expected:
+            raise UserError(f"{file}: {len(features)} features where {SIDECAR} says {expected}; convert the data again")
+        return replace(features, info=self.sidecar)
 
+    def pieces(self, shard: int) -> Iterator[FeatureSet]:
+        """The same samples in pieces of bounded size."""
+        self._check_files(shard)
+        for features in iterate_shard(self.dataset_format, self.files[shard], self._schema_path):
+            yield replace(features, info=self.sidecar or self._description(features))
 
-def _cast(values: np.ndarray, dtype: np.dtype, where: str) -> np.ndarray:
-    """The values as `dtype`; integers that it cannot hold are refused, not wrapped."""
-    if dtype.kind == "i" and values.size:
-        limits = np.iinfo(dtype)
-        for value in (values.min(), values.max()):
-            if not limits.min <= value <= limits.max:
-                raise UserError(f"{where}: {value} is beyond {dtype}; write the file again")
-    return values.astype(dtype)
+    def _check_files(self, shard: int) -> None:
+        for file in self.sidecar["shards"][shard]["files"] if self.sidecar else ():
+            path = self.files[shard].with_name(file["name"])
+            if sha256_of(path) != file["sha256"]:
+                raise UserError(f"{path}: damaged (its checksum changed); convert the data again")
+
+    def _description(self, features: FeatureSet) -> dict[str, Any]:
+        training = {"is_training": "start_position" in features.scalars}
+        return {"dataset_format": self.dataset_format, **features.info, **training, **_task_of(features)}
 
 
 def load_features(path: Path | str, schema_path: Path | str | None = None) -> FeatureSet:
-    """Load features written by `data_tools.convert` or, for MindRecord and TFRecord, by the original ModelZoo scripts.
+    """All samples of a set at once, in the order of their source; the arguments are those of `FeatureShards`.
 
-    `path`: the output folder of convert, one of its shards (the whole set is loaded), or a foreign record file or
-    folder of them, told apart by "mindrecord" or "tfrecord" in the name as the originals do. `schema_path`: the JSON
-    schema of a foreign TFRecord file, which its contents are then checked against; with others it is refused. Files
-    listed in a sidecar are checked against their checksums. numpy sets of one shard are memory-mapped.
+    numpy sets of one shard are memory-mapped.
     """
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder; run `python -m data_tools.convert` first or check the path")
-    folder = path if path.is_dir() else path.parent
-    if (folder / SIDECAR).is_file():
-        info = read_sidecar(folder)
-        names = {file["name"] for shard in info["shards"] for file in shard["files"]}
-        if path == folder or path.name in names or path.name == SIDECAR:
-            if schema_path is not None:
-                raise UserError(f"{path}: has {SIDECAR}, which says what {schema_path} would say; leave the schema out")
-            return _load_converted(folder, info)
-    files = _foreign_files(path)
-    kind = "mindrecord" if "mindrecord" in files[0].name else "tfrecord"
-    if schema_path is not None and kind != "tfrecord":
-        raise UserError(f"{path}: is {kind}, which carries its own schema; leave {schema_path} out")
-    parts = [_read_shard(kind, file, schema_path) for file in files]
+    shards = FeatureShards(path, schema_path)
+    parts = [shards[shard] for shard in range(len(shards))]
     row_length = max(part.info["max_seq_length"] for part in parts)
-    info = {"dataset_format": kind, "max_seq_length": row_length, "is_training": "start_position" in parts[0].scalars}
-    return FeatureSet.join(parts, info | _task_of(parts[0]))
+    features = FeatureSet.join(parts, parts[0].info | {"max_seq_length": row_length})
+    if shards.sidecar is None or len(parts) == 1:
+        return features
+    # Shards are dealt like cards (see shards.py); unique_id restores the order of the source file.
+    return features.select(np.argsort(features.scalars["unique_id"], kind="stable"))
+
+
+def _sidecar_of(path: Path) -> dict[str, Any] | None:
+    """The sidecar of a converted folder, or of the one that a file belongs to; None for foreign ones."""
+    folder = path if path.is_dir() else path.parent
+    if not (folder / SIDECAR).is_file():
+        return None
+    info = read_sidecar(folder)
+    names = {file["name"] for shard in info["shards"] for file in shard["files"]} | {SIDECAR}
+    return info if path == folder or path.name in names else None
 
 
 def read_sidecar(folder: Path | str) -> dict[str, Any]:
@@ -263,28 +268,11 @@ def _read_shard(kind: str, file: Path, schema_path: Path | str | None = None) ->
     return FeatureSet.join(parts)
 
 
-def _load_converted(folder: Path, info: dict[str, Any]) -> FeatureSet:
-    parts = []
-    for shard in info["shards"]:
-        for file in shard["files"]:
-            if sha256_of(folder / file["name"]) != file["sha256"]:
-                raise UserError(f"{folder / file['name']}: damaged (its checksum changed); convert the data again")
-        part = _read_shard(info["dataset_format"], folder / shard["files"][0]["name"])
-        if len(part) != shard["features"]:
-            raise UserError(
-                f"{folder / shard['files'][0]['name']}: {len(part)} features where {SIDECAR} says "
-                f"{shard['features']}; convert the data again"
-            )
-        parts.append(part)
-    features = FeatureSet.join(parts, info)
-    # Shards are dealt like cards (see shards.py); unique_id restores the order of the source file.
-    return features if len(parts) == 1 else features.select(np.argsort(features.scalars["unique_id"], kind="stable"))
-
-
 def _task_of(features: FeatureSet) -> dict[str, str]:
     """The task that labels of foreign files belong to; nothing where there are none."""
-    if "tag_id" in features.tokens:
-        return {"task": "tagging"}
+    for task, name in (("tagging", "tag_id"), ("pretrain", "mlm_label")):
+        if name in features.tokens:
+            return {"task": task}
     if "label" in features.scalars:
         return {"task": "regression" if features.scalars["label"].dtype.kind == "f" else "classification"}
     return {"task": "span"} if "start_position" in features.scalars else {}

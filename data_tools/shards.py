@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from data_tools.columns import INT32, TASKS, TEXT_ID, dtype_of
 from data_tools.feature_store import SIDECAR, FeatureSet, iterate_shard
+from data_tools.parallel import Crew
+from data_tools.record_columns import RecordLayout
 from models.common.errors import UserError
 from models.common.files import fsync_directory, sha256_of
 
@@ -52,55 +55,72 @@ class ContentDigest:
         return self._columns.setdefault(name, hashlib.sha256())
 
 
-class ShardedWriter:
-    """Deals samples to `shards` writers like cards: sample i goes to shard i % shards.
+class Shard:
+    """One shard, while it is written."""
 
-    So a stream of unknown length fills shards evenly and the same way whatever the chunks it comes in.
-    """
-
-    def __init__(self, folder: Path, dataset_format: str, shards: int, row_length: int, task: str) -> None:
-        stems = [f"{TASKS[task].file_stem}-{index:05d}-of-{shards:05d}" for index in range(shards)]
-        self._folder, self._format, self._row_length = folder, dataset_format, row_length
-        self._first: FeatureSet | None = None
-        self._writers = [_open_writer(dataset_format, folder, stem, row_length, task) for stem in stems]
-        self._digests = [ContentDigest() for _ in stems]
-        self._content = ContentDigest()
-        self._lengths: list[np.ndarray] = []
-        self.count = 0
+    def __init__(self, folder: Path, dataset_format: str, stem: str, layout: RecordLayout) -> None:
+        self._format, self._writer = dataset_format, open_writer(dataset_format, folder, stem, layout)
+        self._digest, self._count = ContentDigest(), 0
 
     def add(self, features: FeatureSet) -> None:
         """Append samples."""
-        shards = len(self._writers)
+        self._writer.add(features)
+        self._digest.add(features)
+        self._count += len(features)
+
+    def close(self) -> dict[str, Any]:
+        """Complete the files, read them back and compare; returns the sidecar's entry. Raises `UserError`."""
+        self._writer.close()
+        digest, paths = self._digest.hexdigest(), self._writer.files
+        _verify(self._format, paths[0], self._count, digest)
+        files = [{"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in paths]
+        return {"features": self._count, "content_sha256": digest, "files": files}
+
+
+class ShardedWriter:
+    """Deals samples to `shards` shards like cards: sample i goes to shard i % shards.
+
+    So a stream of unknown length fills shards evenly and the same way whatever the chunks it comes in. With several
+    `workers` (and shards) the shards are written by so many processes.
+    """
+
+    def __init__(self, folder: Path, dataset_format: str, shards: int, layout: RecordLayout, workers: int = 1) -> None:
+        stems = [f"{TASKS[layout.task].file_stem}-{index:05d}-of-{shards:05d}" for index in range(shards)]
+        self._folder, self._format, self._layout = folder, dataset_format, layout
+        self._first: FeatureSet | None = None
+        self._shards = Crew([partial(Shard, folder, dataset_format, stem, layout) for stem in stems], workers)
+        self._content = ContentDigest()
+        self._lengths = np.zeros(layout.row_length + 1, np.int64)  # how many samples there are of each length
+        self.count = 0
+
+    def __enter__(self) -> "ShardedWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shards.dismiss()
+
+    def add(self, features: FeatureSet) -> None:
+        """Append samples."""
+        shards = len(self._shards)
         if self._first is None and len(features):
             self._first = features.select([0])
         self._content.add(features)
-        for shard, (writer, digest) in enumerate(zip(self._writers, self._digests, strict=True)):
+        for shard in range(shards):
             mine = np.arange((shard - self.count) % shards, len(features), shards)
             if len(mine):
-                part = features if shards == 1 else features.select(mine)
-                writer.add(part)
-                digest.add(part)
-        self._lengths.append(features.lengths)
+                self._shards.tell(shard, "add", features if shards == 1 else features.select(mine))
+        self._lengths += np.bincount(features.lengths, minlength=len(self._lengths))
         self.count += len(features)
 
     def close(self) -> list[dict[str, Any]]:
         """Complete the files, read every shard back and compare; returns the sidecar's entries for the shards."""
-        shards = len(self._writers)
-        if self.count < shards:
-            raise UserError(f"{self.count} features cannot fill {shards} shards; lower --shards")
-        entries = []
-        for shard, (writer, digest) in enumerate(zip(self._writers, self._digests, strict=True)):
-            writer.close()
-            expected = len(range(shard, self.count, shards))
-            _verify(self._format, writer.files[0], expected, digest.hexdigest())
-            files = [
-                {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in writer.files
-            ]
-            entries.append({"features": expected, "content_sha256": digest.hexdigest(), "files": files})
+        if self.count < len(self._shards):
+            raise UserError(f"{self.count} features cannot fill {len(self._shards)} shards; lower --shards")
+        entries = self._shards.ask_all("close")
         if self._format == "tfrecord":
             from data_tools.tfrecord import SCHEMA, write_schema
 
-            write_schema(self._folder / SCHEMA, self._first, self._row_length, self.count)
+            write_schema(self._folder / SCHEMA, self._first, self._layout, self.count)
         return entries
 
     def content_sha256(self) -> str:
@@ -109,10 +129,17 @@ class ShardedWriter:
 
     def length_statistics(self) -> dict[str, float]:
         """Tokens per sample; `total` is the work left when padding is not computed."""
-        lengths = np.concatenate(self._lengths)
-        percentiles = {f"p{share}": float(np.percentile(lengths, share)) for share in PERCENTILES}
-        extremes = {"min": int(lengths.min()), "max": int(lengths.max()), "total": int(lengths.sum())}
-        return extremes | {"mean": round(float(lengths.mean()), 3)} | percentiles
+        occurring, total = np.flatnonzero(self._lengths), int(self._lengths @ np.arange(len(self._lengths)))
+        percentiles = {f"p{share}": self._percentile(share) for share in PERCENTILES}
+        extremes = {"min": int(occurring[0]), "max": int(occurring[-1]), "total": total}
+        return extremes | {"mean": round(total / self.count, 3)} | percentiles
+
+    def _percentile(self, share: float) -> float:
+        """As numpy's of all lengths, between whose places it interpolates."""
+        fraction, place = np.modf(share / 100 * (self.count - 1))
+        places = [place, place + bool(fraction)]
+        below, above = np.searchsorted(np.cumsum(self._lengths), places, side="right").tolist()
+        return round(float(below + (above - below) * fraction), 3)
 
 
 class OutputFolder:
@@ -182,16 +209,17 @@ class OutputFolder:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _open_writer(dataset_format: str, folder: Path, stem: str, row_length: int, task: str) -> ShardWriter:
+def open_writer(dataset_format: str, folder: Path, stem: str, layout: RecordLayout) -> ShardWriter:
+    """The writer of a shard that is called `stem`, in a format."""
     # Imported here: MindSpore must not be needed to write the other formats.
     if dataset_format == "mindrecord":
         from data_tools.mindrecord import MindRecordWriter
 
-        return MindRecordWriter(folder, stem, row_length, task)
+        return MindRecordWriter(folder, stem, layout)
     if dataset_format == "tfrecord":
         from data_tools.tfrecord import TFRecordWriter
 
-        return TFRecordWriter(folder, stem, row_length)
+        return TFRecordWriter(folder, stem, layout)
     from data_tools.numpy_store import NumpyWriter
 
     return NumpyWriter(folder, stem)

@@ -16,7 +16,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from models.common.errors import UserError
 from models.common.files import read_text, sha256_of
 
-PAD, UNKNOWN, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 # Longer words become [UNK]. 100 as in transformers; Google's code says 200.
 MAX_CHARACTERS_PER_WORD = 100
 
@@ -48,6 +48,13 @@ class WordPieceTokenizer:
     def sep_id(self) -> int:
         """Id of [SEP]."""
         return self.vocab[SEP]
+
+    @property
+    def mask_id(self) -> int:
+        """Id of [MASK], which only pretraining needs."""
+        if MASK not in self.vocab:
+            raise UserError(f"{self.vocab_file}: the vocabulary lacks {MASK}, which stands for what is to be predicted")
+        return self.vocab[MASK]
 
     def encode(self, texts: Sequence[str]) -> list[Encoding]:
         """One `Encoding` per text, without special tokens: `.ids`, `.tokens`, and `.offsets` (start, end) counted in

@@ -40,7 +40,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 # A skip is a decision: every reason that is allowed stands here, any other fails the run.
-ALLOWED_SKIPS = ("shared data absent",)
+NO_NAMESPACES = "network namespaces need root and the command ip (iproute2)"
+ALLOWED_SKIPS = ("shared data absent", NO_NAMESPACES)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from mindspore.mindrecord import FileWriter
 
 from data_tools.feature_store import COLUMN_NAMES, FeatureSet
 
@@ -45,15 +46,30 @@ def write_foreign(path: Path, features: FeatureSet, labels: Mapping[str, np.ndar
         {name: array for name, array in labels.items() if name == "label"},
     )  # fmt: skip
     columns = plain.padded(range(len(plain)), int(plain.lengths.max()))
-    example_class, examples = example_message(True), []
-    for row in range(len(plain)):
+    return write_columns(path, {COLUMN_NAMES[name]: array for name, array in columns.items()})
+
+
+def write_columns(path: Path, columns: Mapping[str, np.ndarray], packed: bool = True) -> Path:
+    """Columns of numbers, [N] or [N, W] under their stored names, as a TFRecord file of N records."""
+    example_class, examples = example_message(packed), []
+    for row in range(len(next(iter(columns.values())))):
         example = example_class()
         for name, array in columns.items():
-            feature = example.features.feature[COLUMN_NAMES[name]]
+            feature = example.features.feature[name]
             values = np.atleast_1d(array[row]).tolist()
             (feature.float_list if array.dtype.kind == "f" else feature.int64_list).value.extend(values)
         examples.append(example)
     write_tfrecord(path, examples)
+    return path
+
+
+def write_mindrecord(path: Path, columns: Mapping[str, np.ndarray]) -> Path:
+    """Columns of numbers [N, W] under their stored names as a MindRecord file, as the original generators write it."""
+    writer = FileWriter(str(path), shard_num=1)
+    writer.add_schema({name: {"type": array.dtype.name, "shape": [-1]} for name, array in columns.items()}, "original")
+    rows = zip(*columns.values(), strict=True)
+    writer.write_raw_data([dict(zip(columns, row, strict=True)) for row in rows])
+    writer.commit()
     return path
 
 

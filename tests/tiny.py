@@ -1,6 +1,7 @@
 """The smallest real thing: a random one-layer BERT with a real vocabulary, and a SQuAD file of two paragraphs."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,3 +64,18 @@ def write_weights(
     }
     save_canonical(folder, config, tensors, vocab, labels=labels)
     return folder
+
+
+def write_pretrained(folder: Path, vocab: Path) -> Path:
+    """Write a random BertForPreTraining of transformers."""
+    from transformers import BertConfig, BertForPreTraining
+
+    BertForPreTraining(BertConfig(**TINY.to_dict())).save_pretrained(folder)
+    shutil.copy(vocab, folder / "vocab.txt")
+    return folder
+
+
+def assert_heads_are_named(output: str) -> None:
+    """A command that was given weights of pretraining said that it has no use for their heads."""
+    for name in ("heads.mlm.bias", "heads.mlm.transform.weight", "heads.mlm.norm.weight", "heads.nsp.weight"):
+        assert f"{name} (allowed)" in output

@@ -5,7 +5,7 @@ sidecar features.json is written last: a folder that has it is complete.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from data_tools.feature_store import FEATURES_VERSION, FORMATS, SIDECAR, FeatureSet
 from data_tools.readers.hold_out import PARTS, RULE, HoldOut
+from data_tools.record_columns import RecordLayout
 from data_tools.rejections import Rejections
 from data_tools.shards import OutputFolder, ShardedWriter
 from data_tools.tokenization import WordPieceTokenizer
@@ -58,12 +59,15 @@ class Conversion:
     shards: int = field(default=1, kw_only=True)
     skip: frozenset[str] = field(default=frozenset(), kw_only=True)
     overwrite: bool = field(default=False, kw_only=True)
+    workers: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.dataset_format not in FORMATS:
             raise UserError(f"dataset_format must be one of {', '.join(FORMATS)}, got {self.dataset_format!r}")
         if not 1 <= self.shards <= MAX_SHARDS:
             raise UserError(f"shards must lie in 1..{MAX_SHARDS}, got {self.shards}")
+        if self.workers < 1:
+            raise UserError(f"workers must be at least 1, got {self.workers}")
 
 
 def run_conversion(
@@ -76,24 +80,44 @@ def run_conversion(
     rejections: Rejections,
     chunk_size: int = CHUNK_RECORDS,
 ) -> dict[str, Any]:
-    """Write the samples of all records into `conversion.output_dir`; returns the sidecar.
+    """Write the samples that the featurizer makes of all records; the rest is that of `write_features`.
 
-    settings: what the sidecar says of the task, `max_seq_length` among it; chunk_size: records at a time, changes speed
-    and memory, never the output. Raises `UserError` and leaves nothing behind.
+    chunk_size: records at a time, changes speed and memory, never the output.
     """
-    with OutputFolder(Path(conversion.output_dir), conversion.overwrite) as folder:
-        row_length = settings["max_seq_length"]
-        writer = ShardedWriter(folder, conversion.dataset_format, conversion.shards, row_length, task)
+    parts = (featurizer.features(records) for records in _chunks(reader, chunk_size))
+    return write_features(conversion, task, settings, tokenizer, reader, parts, featurizer.counts, rejections)
+
+
+def write_features(
+    conversion: Conversion,
+    task: str,
+    settings: dict[str, Any],
+    tokenizer: WordPieceTokenizer,
+    reader: Reader,
+    parts: Iterable[FeatureSet],
+    counts: dict[str, Any],
+    rejections: Rejections,
+) -> dict[str, Any]:
+    """Write all samples into `conversion.output_dir`; returns the sidecar.
+
+    settings: what the sidecar says of the task, `max_seq_length` among it; parts: the samples, made while `reader`
+    reads; counts: what happened to them, complete after the last. Raises `UserError` and leaves nothing behind.
+    """
+    layout = RecordLayout(task, settings["max_seq_length"], settings.get("max_predictions_per_seq", 0))
+    with (
+        OutputFolder(Path(conversion.output_dir), conversion.overwrite) as folder,
+        ShardedWriter(folder, conversion.dataset_format, conversion.shards, layout, conversion.workers) as writer,
+    ):
         with Progress("convert", reader.bytes_total >> 10, "KiB") as progress:
             shown = 0
-            for records in _chunks(reader, chunk_size):
-                writer.add(featurizer.features(records))
+            for features in parts:
+                writer.add(features)
                 progress.update((reader.bytes_read >> 10) - shown, features=writer.count)
                 shown = reader.bytes_read >> 10
         if not writer.count:
             held_out, what = settings.get("hold_out"), rejections.what[:-1]
             part = f" in the {held_out['part']} part of --hold_out {held_out['share']}" if held_out else ""
-            raise UserError(f"{conversion.input_file}: holds no usable {what}{part}; check the file"
+            raise UserError(f"{reader.path}: holds no usable {what}{part}; check the file"
                             f"{' and the share' if held_out else ''}")  # fmt: skip
         info = {
             "features_version": FEATURES_VERSION,
@@ -102,7 +126,7 @@ def run_conversion(
             **settings,
             "tokenizer": tokenizer.describe(),
             "source": {"file": reader.path.name, "bytes": reader.bytes_read, "sha256": reader.sha256()},
-            "counts": featurizer.counts | rejections.counts(),
+            "counts": {**counts, **rejections.counts()},
             **rejections.lists(),
             "lengths": writer.length_statistics(),
             "content_sha256": writer.content_sha256(),
@@ -135,9 +159,9 @@ def add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     return commands.add_parser(name, help=text, allow_abbrev=False, formatter_class=HelpWithDefaults)
 
 
-def add_input_flags(parser: argparse.ArgumentParser, input_text: str) -> None:
-    """The flags every task begins with."""
-    parser.add_argument("--input_file", type=Path, required=True, help=input_text)
+def add_input_flags(parser: argparse.ArgumentParser, input_text: str, several: bool = False) -> None:
+    """The flags every task begins with; several: whether there may be more than one input."""
+    parser.add_argument("--input_file", type=Path, nargs="+" if several else None, required=True, help=input_text)
     parser.add_argument("--vocab_file", type=Path, required=True, help="vocab.txt of the model")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder to make")
 

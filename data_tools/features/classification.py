@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
-from data_tools.feature_store import FeatureSet, ranges, starts_of
+from data_tools.feature_store import FeatureSet, starts_of
+from data_tools.features.segments import lay_out, truncate
 from data_tools.labels import Labels
 from data_tools.readers.classification import LabelledText
 from data_tools.rejections import Rejections
@@ -80,26 +82,8 @@ class ClassificationFeaturizer:
         lengths = [np.array([len(ids) for ids in text], np.int64) for text in texts]
         kept = truncate(lengths, self._options.max_seq_length - 1 - len(texts))
         self.counts["truncated"] += int((sum(kept) < sum(lengths)).sum())
-        starts = starts_of(sum(kept) + 1 + len(texts))
-        input_ids = np.full(starts[-1], self._tokenizer.sep_id, np.int32)
-        input_ids[starts[:-1]] = self._tokenizer.cls_id
-        token_types = np.zeros(starts[-1], np.int32)
-        begin = starts[:-1] + 1
-        for segment, (ids, length, keep) in enumerate(zip(texts, lengths, kept, strict=True)):
-            flat = np.fromiter((token for text in ids for token in text), np.int32, int(length.sum()))
-            input_ids[ranges(begin, keep)] = flat[ranges(starts_of(length)[:-1], keep)]
-            token_types[ranges(begin, keep + 1)] = segment  # the [SEP] behind a text is of its segment
-            begin = begin + keep + 1
+        begins = starts_of(np.concatenate(lengths))
+        source, token_types, starts = lay_out(np.split(begins[:-1], len(texts)), kept)
+        flat = chain.from_iterable(chain(*texts, [[self._tokenizer.cls_id, self._tokenizer.sep_id]]))
+        input_ids = np.fromiter(flat, np.int32, begins[-1] + 2)[source]
         return {"input_ids": input_ids, "token_type_ids": token_types}, starts
-
-
-def truncate(lengths: list[np.ndarray], room: int) -> list[np.ndarray]:
-    """How many tokens of each text stay: int64 [N] for one or two arrays of lengths [N], at most `room` together.
-
-    Google's run_classifier.py: tokens go from the end of the longer text, of the second when both are as long.
-    """
-    if len(lengths) == 1:
-        return [np.minimum(lengths[0], room)]
-    first, second = lengths
-    keep = np.minimum(first, np.maximum(room - second, (room + 1) // 2))
-    return [keep, np.minimum(second, room - keep)]

@@ -13,6 +13,12 @@ RECIPES = Path(__file__).parent / "recipes.yaml"
 
 
 # Imported inside: a command that only reads settings must not wait for MindSpore.
+def _pretraining(config: EncoderConfig, max_samples: int, seed: int) -> Any:
+    from models.bert.network import BertForPreTraining
+
+    return BertForPreTraining(config, max_samples, seed)
+
+
 def _span(config: EncoderConfig, seed: int) -> Any:
     from models.bert.network import BertForQuestionAnswering
 
@@ -31,4 +37,4 @@ def _tagging(config: EncoderConfig, tags: int, use_crf: bool, with_lstm: bool, m
     return BertForTokenClassification(config, tags, max_samples, use_crf, with_lstm, seed)
 
 
-NETWORKS = Networks("bert", _span, _classification, _tagging)
+NETWORKS = Networks("bert", Path(__file__).parent / "networks.yaml", _pretraining, _span, _classification, _tagging)

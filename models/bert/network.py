@@ -1,4 +1,5 @@
-"""BERT in MindSpore (Devlin et al. 2018): the bare encoder and its models for fine-tuning; NEZHA by its config.
+"""BERT in MindSpore (Devlin et al. 2018): the bare encoder, its model for pretraining and those for fine-tuning; NEZHA
+by its config.
 
 Shapes: B rows, T tokens a row, H hidden, S the most samples a row may hold. Parameter names are the canonical ones: a
 network's `parameters_dict()` has the keys of a canonical weights file. Inputs of all are those of `Backbone`.
@@ -8,7 +9,7 @@ from mindspore import Tensor
 
 from models.common.encoder_config import EncoderConfig
 from models.common.nn.encoder import Backbone
-from models.common.nn.heads import ClassificationHead, FirstTokens, Pooler, SpanHead, TaggingHead
+from models.common.nn.heads import ClassificationHead, FirstTokens, Pooler, PretrainingHeads, SpanHead, TaggingHead
 from models.common.nn.layers import initialise
 
 
@@ -31,6 +32,32 @@ class BertModel(Backbone):
         """Returns float32 [B, T, H] and the pooled first token of each row, [B, H]."""
         hidden = self.hidden_states(input_ids, sequence_ids, token_type_ids, position_ids, key)[-1]
         return hidden, self.pooler(hidden[:, 0])
+
+
+class BertForPreTraining(Backbone):
+    """Encoder, pooler, the words that are hidden and the relation of a sample's two texts."""
+
+    def __init__(self, config: EncoderConfig, max_samples: int, seed: int = 0) -> None:
+        super().__init__(config)
+        self.first_tokens = FirstTokens(max_samples)
+        self.pooler = Pooler(config.hidden_size)
+        self.heads = PretrainingHeads(config)
+        initialise(self, config, seed)
+
+    def construct(
+        self,
+        input_ids: Tensor,
+        sequence_ids: Tensor,
+        token_type_ids: Tensor,
+        position_ids: Tensor,
+        target_positions: Tensor,
+        key: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Returns logits of the words at `target_positions`, int32 [P], places in the B * T tokens, float32
+        [P, vocabulary]; and of 0, the texts follow each other, and 1, they do not, [B, S, 2]."""
+        hidden = self.hidden_states(input_ids, sequence_ids, token_type_ids, position_ids, key)[-1]
+        pooled = self.pooler(self.first_tokens(hidden, sequence_ids, position_ids))  # [B, S, H]
+        return self.heads(hidden, pooled, self.embeddings.word.weight, target_positions)
 
 
 class BertForQuestionAnswering(Backbone):

@@ -7,6 +7,7 @@ predictions.jsonl, one line for each sample of
 
 from models.bert.config import NETWORKS, RECIPES
 from models.common.cli import run_main
+from models.common.config import parse_command
 from models.common.finetune import running
 from models.common.finetune.classification import ClassificationConfig, ClassificationTask
 
@@ -18,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse(argv: list[str] | None) -> ClassificationConfig:
     """Arguments -> resolved config."""
-    return running.parse("models.bert.run_classifier", __doc__.split("\n")[0], ClassificationConfig, RECIPES, argv)
+    return parse_command("models.bert.run_classifier", __doc__.split("\n")[0], ClassificationConfig, RECIPES, argv)
 
 
 if __name__ == "__main__":

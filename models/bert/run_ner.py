@@ -7,6 +7,7 @@ predictions.jsonl, one line for each sentence of
 
 from models.bert.config import NETWORKS, RECIPES
 from models.common.cli import run_main
+from models.common.config import parse_command
 from models.common.finetune import running
 from models.common.finetune.tagging import TaggingConfig, TaggingTask
 
@@ -18,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse(argv: list[str] | None) -> TaggingConfig:
     """Arguments -> resolved config."""
-    return running.parse("models.bert.run_ner", __doc__.split("\n")[0], TaggingConfig, RECIPES, argv)
+    return parse_command("models.bert.run_ner", __doc__.split("\n")[0], TaggingConfig, RECIPES, argv)
 
 
 if __name__ == "__main__":

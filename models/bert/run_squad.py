@@ -6,6 +6,7 @@ predictions.json and nbest_predictions.json.
 
 from models.bert.config import NETWORKS, RECIPES
 from models.common.cli import run_main
+from models.common.config import parse_command
 from models.common.finetune import running
 from models.common.finetune.span import SpanConfig, SpanTask
 
@@ -17,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def parse(argv: list[str] | None) -> SpanConfig:
     """Arguments -> resolved config."""
-    return running.parse("models.bert.run_squad", __doc__.split("\n")[0], SpanConfig, RECIPES, argv)
+    return parse_command("models.bert.run_squad", __doc__.split("\n")[0], SpanConfig, RECIPES, argv)
 
 
 if __name__ == "__main__":

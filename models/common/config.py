@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from models.common.cli import command_parser
 from models.common.errors import UserError
 from models.common.files import read_text
 
@@ -142,6 +143,25 @@ def given_flags(arguments: argparse.Namespace, config_class: type) -> dict[str, 
     """The settings among parsed arguments that were given on the command line, as text."""
     names = {name for name, _ in leaves(config_class)}
     return {name: value for name, value in vars(arguments).items() if name in names}
+
+
+def parse_command(
+    module: str, description: str, config_class: type[Config], recipes: Path | None, argv: list[str] | None
+) -> Config:
+    """Arguments of `python -m MODULE` -> resolved settings; `recipes` is the file that --recipe names come from."""
+    parser = command_parser(module, description)
+    if recipes is not None:
+        parser.add_argument("--recipe", metavar="NAME", help=f"named settings of {recipes.name}")
+    parser.add_argument("--config_path", metavar="FILE", help="YAML file of settings; wins over --recipe")
+    add_flags(parser, config_class)
+    arguments = parser.parse_args(argv)
+    layers: list[tuple[str, Mapping[str, Any]]] = []
+    if recipes is not None and arguments.recipe:
+        layers.append((f"recipe {arguments.recipe}", load_recipe(recipes, arguments.recipe, module.rpartition(".")[2])))
+    if arguments.config_path:
+        layers.append((arguments.config_path, load_yaml(arguments.config_path)))
+    layers.append(("flags", given_flags(arguments, config_class)))
+    return resolve(config_class, layers)
 
 
 def _build(config_class: type[Config], settings: Mapping[str, Any], prefix: str = "") -> Config:

@@ -72,23 +72,23 @@ def plan_rows(
     order: Sequence[int] | np.ndarray | None = None,
     open_rows: int | None = None,
 ) -> list[Row]:
-    """Distribute samples over rows of `row_length` tokens; every sample lands in exactly one row.
+    """Distribute samples over rows of `row_length` tokens; every sample taken lands in exactly one row.
 
     lengths: [N] tokens per sample.
-    order: the order in which samples are taken (training: the shuffled epoch); None: longest first, the fullest rows.
+    order: which samples, in the order in which they are taken (training: the shuffled epoch); None: all, longest first,
+        the fullest rows.
     open_rows: how many unfinished rows are kept open. With a small number rows come out nearly in the order of the
         samples, as a shuffled epoch needs; None keeps all open. A sample goes into the open row that it fills best.
     """
     lengths = np.asarray(lengths)
-    if len(lengths) and lengths.max() > row_length:
-        longest = int(lengths.argmax())
+    order = np.argsort(-lengths, kind="stable") if order is None else np.asarray(order)
+    if len(order) and lengths[order].max() > row_length:
+        longest = int(order[lengths[order].argmax()])
         raise UserError(f"sample {longest} has {lengths[longest]} tokens, more than the row length {row_length}")
-    if order is None:
-        order = np.argsort(-lengths, kind="stable")
     finished: list[Row] = []
     # Open rows as (room left, age, samples), sorted by room: the tightest fit is one binary search away.
     open_list: list[tuple[int, int, list[int]]] = []
-    for age, sample in enumerate(np.asarray(order).tolist()):
+    for age, sample in enumerate(order.tolist()):
         length = int(lengths[sample])
         fit = bisect.bisect_left(open_list, (length, -1, []))
         room, row_age, row = open_list.pop(fit) if fit < len(open_list) else (row_length, age, [])

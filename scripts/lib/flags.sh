@@ -7,11 +7,21 @@ fail() {
 }
 
 # parse_flags VALUES SWITCHES ARGUMENTS...: a variable of its name for every flag, empty where it is not given. VALUES
-# and SWITCHES are lists of names; a switch that is given is true.
+# and SWITCHES are lists of names; a switch that is given is true. Other arguments are an error.
 parse_flags() {
+  take_flags "$@"
+  if ((${#others[@]})); then
+    usage >&2
+    fail "unknown argument ${others[0]}"
+  fi
+}
+
+# take_flags VALUES SWITCHES ARGUMENTS...: the same, but other arguments go into the array `others`
+take_flags() {
   local values="$1" switches="$2" name
   shift 2
   for name in $values $switches; do declare -g "$name="; done
+  others=()
   while (($#)); do
     name="${1#--}"
     if [[ "$1" == --help || "$1" == -h ]]; then
@@ -25,8 +35,8 @@ parse_flags() {
       declare -g "$name=$2"
       shift 2
     else
-      usage >&2
-      fail "unknown argument $1"
+      others+=("$1")
+      shift
     fi
   done
 }

@@ -1,15 +1,21 @@
 # Sourced by the launchers: one command of the project in the foreground, its output on the terminal and in a log.
 
-# launch LOG MODULE ARGUMENTS...: runs `python -m MODULE ARGUMENTS...` in the caller's folder and exits with its code.
-launch() {
-  local log="$1" module="$2" project python code=0 given=()
-  shift 2
+# find_python: the project's folder and its Python, into `project` and `python`; what it runs finds the project's packages
+find_python() {
   project="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
   python="$project/.venv/bin/python"
   if [[ ! -x "$python" ]]; then
     python="$(command -v "${PYTHON:-python3}")" || { echo "error: no Python found; run scripts/setup.sh" >&2; exit 2; }
   fi
-  export PYTHONPATH="$project${PYTHONPATH:+:$PYTHONPATH}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}"
+  export PYTHONPATH="$project${PYTHONPATH:+:$PYTHONPATH}"
+}
+
+# launch LOG MODULE ARGUMENTS...: runs `python -m MODULE ARGUMENTS...` in the caller's folder and exits with its code.
+launch() {
+  local log="$1" module="$2" project python code=0 given=()
+  shift 2
+  find_python
+  export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}"
   for argument in "$@"; do
     if [[ "$argument" == --help || "$argument" == -h ]]; then
       echo "usage: bash scripts/$(basename "$0") FLAGS...   writes $log; the flags are those of $module:"

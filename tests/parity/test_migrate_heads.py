@@ -180,3 +180,31 @@ def test_nezha_of_the_modelzoo(tmp_path):
     again, found = load_any(tmp_path / "c")
     assert again == config
     assert_same(found, tensors)
+
+
+@pytest.mark.parametrize(
+    ("kind", "distance", "other", "names"),
+    [
+        ("sinusoidal", 64, "hf", {"cls.predictions.transform.LayerNorm.bias", "cls.seq_relationship.weight"}),
+        (
+            "learned",
+            16,
+            "mindspore-zoo",
+            {"bert.cls1.layernorm.beta", "bert.cls1.output_bias", "bert.cls2.dense.weight"},
+        ),
+    ],
+)
+def test_nezha_keeps_its_pretraining_heads(tmp_path, kind, distance, other, names):
+    config = replace(TINY, relative_kind=kind, max_relative_position=distance)
+    tensors = random_tensors(config, groups=("pooler", "heads.mlm", "heads.nsp"))
+    save_canonical(tmp_path / "a", config, tensors)
+    written = run(tmp_path / "a", tmp_path / "b", "canonical", other)
+    if other == "hf":
+        assert json.loads((written / "config.json").read_text())["architectures"] == ["NezhaForPreTraining"]
+        assert names <= set(load_file(written / "model.safetensors"))
+    else:
+        assert names <= set(ms.load_checkpoint(str(written / "model.ckpt")))
+    run(tmp_path / "b", tmp_path / "c", other, "canonical")
+    again, found = load_any(tmp_path / "c")
+    assert again == config
+    assert_same(found, tensors)

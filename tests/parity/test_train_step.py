@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
 from models.bert.network import BertForQuestionAnswering
 from models.common.encoder_config import EncoderConfig
@@ -138,3 +138,27 @@ def test_an_overflow_leaves_everything_as_it_was(start):
         assert bool(finite.asnumpy()) is expected
         changed = [name for name, p in step.parameters_dict().items() if not np.array_equal(p.asnumpy(), before[name])]
         assert bool(changed) is expected
+
+
+@pytest.mark.parametrize("loss_scale", [1.0, 1024.0])
+def test_each_tensor_is_clipped_by_itself_as_in_the_original(start, loss_scale):
+    """With momentum 0 and rate 1 a step takes the clipped gradients away. The original clips with nn.ClipByNorm."""
+    _, tensors = start
+    samples, gradients = RandomSamples(0), {}
+    batch = pack(samples, plan_rows(samples.lengths, ROW), ROW, row_count=SAMPLES)
+    arrays = [Tensor(array) for array in span.training_inputs(samples, batch, 8)]
+    for limit in (0.0, 0.05):
+        network = BertForQuestionAnswering(CONFIG)
+        load_into(network, tensors)
+        optimizer = optimizers.Momentum(network.trainable_params(), 0.0, 0.0, 0.999, EPS)
+        step = TrainStep(SpanTrainingNetwork(network), optimizer, limit, loss_scale != 1.0, clip="tensor")
+        step(Tensor([1, 0], ms.int32), scalar(1.0), scalar(1), scalar(loss_scale), *arrays)
+        gradients[limit] = {p.name: tensors[p.name] - p.asnumpy() for p in network.get_parameters()}
+    clipped = [name for name, value in gradients[0.0].items() if np.linalg.norm(value) > 0.05]
+    assert 0 < len(clipped) < len(tensors)
+    rtol, atol, _ = TOLERANCES["gradients"]
+    for name, value in gradients[0.0].items():
+        expected = value * 0.05 / max(np.linalg.norm(value), 0.05)
+        np.testing.assert_allclose(gradients[0.05][name], expected, rtol, atol, err_msg=name)
+        theirs = nn.ClipByNorm()(Tensor(value), Tensor(0.05, ms.float32)).asnumpy()
+        np.testing.assert_allclose(theirs, expected, rtol, atol, err_msg=name)

@@ -20,7 +20,7 @@ from models.common.weights.canonical import save_companions
 from models.common.weights.reading import read_checkpoint
 from tests.commands import flags
 from tests.record_files import write_foreign
-from tests.tiny import write_weights
+from tests.tiny import assert_heads_are_named, write_pretrained, write_weights
 
 SENTENCES = {
     "weather": ("The rain stopped at noon.", "A cold wind came from the sea.", "Snow fell on the hills all night."),
@@ -183,6 +183,7 @@ def test_numbers_are_learned_and_scored_by_rank(inputs, tmp_path, capsys):
         ({"max_seq_length": 8}, r"give --max_seq_length \d+"),
         ({"do_lower_case": "false"}, "give --do_lower_case true"),
         ({"packing": "false", "max_samples_per_row": 4}, "--max_samples_per_row 4 has no use with --packing false"),
+        ({"optimizer.name": "momentum", "optimizer.eps": 1e-6}, "--optimizer.eps 1e-06 has no use with momentum"),
         ({"loss_scale.window": 4}, "--loss_scale.window has no use while the loss is not scaled"),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
@@ -191,6 +192,12 @@ def test_what_cannot_be_is_refused(inputs, tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
         training(inputs, tmp_path, **changes)
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_weights_of_pretraining_go_straight_in(inputs, tmp_path, capsys):
+    pretrained = write_pretrained(tmp_path / "bert", inputs["vocab"])
+    training(inputs, tmp_path / "run", load_pretrain_checkpoint_path=pretrained, do_eval="false")
+    assert_heads_are_named(capsys.readouterr().out)
 
 
 def test_classes_beyond_those_of_the_training_data_are_found_before_training(inputs, tmp_path):

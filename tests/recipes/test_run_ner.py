@@ -23,7 +23,7 @@ from models.common.tagging import Entity, encode_entities, tag_names
 from models.common.weights.reading import read_checkpoint
 from tests.commands import flags
 from tests.record_files import write_foreign
-from tests.tiny import write_weights
+from tests.tiny import assert_heads_are_named, write_pretrained, write_weights
 
 # What the heads need to learn in seconds.
 LSTM = {"optimizer.head_learning_rate": "4e-2", "epoch_num": 15}
@@ -94,6 +94,12 @@ def trained(inputs, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     training(inputs, folder, use_crf="true")
     return folder
+
+
+def test_weights_of_pretraining_go_straight_in(inputs, tmp_path, capsys):
+    pretrained = write_pretrained(tmp_path / "bert", inputs["vocab"])
+    training(inputs, tmp_path / "run", load_pretrain_checkpoint_path=pretrained, do_eval="false", epoch_num=1)
+    assert_heads_are_named(capsys.readouterr().out)
 
 
 def predictions(folder: Path) -> list[dict]:

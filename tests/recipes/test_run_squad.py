@@ -17,7 +17,7 @@ from models.common.files import locked_folder, sha256_of
 from models.common.finetune.span import SpanConfig, SpanTask
 from models.common.train.metrics_log import read_metrics
 from tests.commands import flags
-from tests.tiny import PARAGRAPHS, TINY, write_squad, write_weights
+from tests.tiny import PARAGRAPHS, TINY, assert_heads_are_named, write_pretrained, write_squad, write_weights
 
 OPTIONS = SpanOptions(max_seq_length=64, doc_stride=16)
 QUESTIONS = sum(len(questions) for questions in PARAGRAPHS.values())
@@ -84,6 +84,8 @@ def test_every_format_of_features_trains_alike(inputs, trained, tmp_path, kind):
         {"hidden_dropout_prob": 0.0},
         {"attention_probs_dropout_prob": 0.0},
         {"optimizer.name": "lamb"},
+        {"optimizer.name": "adam_weight_decay"},
+        {"optimizer.name": "momentum"},
         {"optimizer.learning_rate": 1e-3},
         {"optimizer.end_learning_rate": 4e-5},
         {"optimizer.power": 3},
@@ -93,6 +95,7 @@ def test_every_format_of_features_trains_alike(inputs, trained, tmp_path, kind):
         {"optimizer.beta2": 0.5},
         {"optimizer.eps": 0.1},
         {"optimizer.max_grad_norm": 1e-4},
+        {"optimizer.clip": "tensor"},
     ],
     ids=lambda changes: next(iter(changes)),
 )
@@ -120,6 +123,30 @@ def test_loss_scaling_changes_nothing_but_rounding(inputs, trained, tmp_path):
         np.testing.assert_allclose(again[name], value, rtol=0, atol=1.2e-4, err_msg=name)  # one step of Adam: its rate
     scales = [entry["loss_scale"] for entry in read_metrics(tmp_path / "metrics.jsonl")]
     assert scales == [64.0 * 2**step for step in range(len(scales))]
+
+
+def test_overflow_after_overflow_stops_training(inputs, tmp_path):
+    scaling = {"loss_scale.enable": "true", "loss_scale.patience": 2}
+    with pytest.raises(
+        UserError, match=r"step \d: loss nan.*, overflow 2 in a row, with loss scale 32768; .* diverged"
+    ):
+        training(inputs, tmp_path, epoch_num=4, **{"optimizer.learning_rate": 1e30}, **scaling)
+    assert [entry["overflows"] for entry in read_metrics(tmp_path / "metrics.jsonl")][-1] == 1
+
+
+def test_the_originals_schedule_jumps_where_the_warm_up_ends(inputs, tmp_path):
+    legacy = {"optimizer.schedule": "legacy", "optimizer.warmup_ratio": 0.5, "optimizer.learning_rate": 1e-4}
+    training(inputs, tmp_path, epoch_num=2, **legacy)
+    rates = [entry["learning_rate"] for entry in read_metrics(tmp_path / "metrics.jsonl")]
+    middle = round(len(rates) / 2)
+    assert rates[:middle] == pytest.approx([1e-4 * step / middle for step in range(middle)])
+    assert rates[middle:] == pytest.approx([1e-4 * (1 - step / len(rates)) for step in range(middle, len(rates))])
+
+
+def test_weights_of_pretraining_go_straight_in(inputs, tmp_path, capsys):
+    pretrained = write_pretrained(tmp_path / "bert", inputs["vocab"])
+    training(inputs, tmp_path / "run", load_pretrain_checkpoint_path=pretrained)
+    assert_heads_are_named(capsys.readouterr().out)
 
 
 def test_the_run_folder_holds_what_the_readme_says(inputs, tmp_path):

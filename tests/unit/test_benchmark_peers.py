@@ -8,14 +8,17 @@ from unicodedata import is_normalized
 import numpy as np
 import pytest
 import torch
+from scipy.stats import ks_2samp
 from transformers import BertForQuestionAnswering
 from transformers.models.bert.tokenization_bert_legacy import BasicTokenizer, WordpieceTokenizer, load_vocab
 
-from benchmarks import google_squad, peer_squad_finetune, table
+from benchmarks import google_pretrain, google_squad, peer_squad_finetune, table
 from data_tools.convert import SquadConversion, convert_squad
 from data_tools.feature_store import FeatureSet, load_features
+from data_tools.features.pretrain import PretrainOptions
 from data_tools.features.span import SpanOptions
 from models.common.metrics import squad
+from tests.pretrain_corpus import make_corpus
 from tests.tolerances import TOLERANCES
 from tests.unit.test_benchmarks import LENGTH, MACHINE, SEED, random_model
 
@@ -142,3 +145,25 @@ def test_googles_answer_span_and_best_window(minilm_dir):
     assert google_squad._improve_answer_span(tokens, 0, 4, google, "1900") == (0, 4)
     spans = [(0, 6), (3, 6), (6, 3)]
     assert [google_squad._best_span(spans, position) for position in range(9)] == [0, 0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_googles_instances_and_ours_are_alike(tmp_path):
+    """Drawn with other random numbers: lengths of both texts, random nexts and targets, as distributions."""
+    corpus = make_corpus(tmp_path, documents=300, most_sentences=30, most_words=9, most_pieces=3)
+    options = PretrainOptions(max_seq_length=LENGTH, dupe_factor=10)
+    tokenizer = google_squad.GoogleTokenizer(corpus.vocab, lower_case=True)
+    instances = google_pretrain.create_instances([corpus.text], tokenizer, options, whole_words=True)
+    theirs = google_pretrain.convert(instances, tokenizer, options)
+    ours = corpus.convert(tmp_path / "out", max_seq_length=LENGTH, dupe_factor=10, do_whole_word_mask=True)
+    assert len(ours) == pytest.approx(len(theirs), rel=0.02) and len(ours) > 10000
+    figures = [
+        (
+            made.lengths,
+            np.add.reduceat(made.tokens["token_type_ids"], made.starts[:-1]),
+            np.add.reduceat(made.tokens["mlm_label"] >= 0, made.starts[:-1]),
+            made.scalars["next_sentence_label"],
+        )
+        for made in (ours, theirs)
+    ]
+    for mine, other in zip(*figures, strict=True):
+        assert ks_2samp(mine, other).statistic < 1.95 * np.sqrt(2 / len(ours))  # one of a thousand is larger

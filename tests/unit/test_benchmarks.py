@@ -36,14 +36,15 @@ RACES = {
     "conversion": "--formats numpy mindrecord",
     "deployment_speed": "--weights {weights} --data_file {data} --cases 384 --max_drop 100",
     "latency_grid": "--weights {weights} --data_file {data} --max_drop 100",
+    "pretrain_data": "--formats numpy",
 }
 OURS = {"cpp_vs_onnxruntime": ["C++, MindSpore Lite"], "deployment_speed": [*deployment_speed.OURS],
         "latency_grid": [*latency_grid.OURS]}  # fmt: skip
 CASES = {"training_speed": ["training"], "evaluation_speed": ["evaluation"],
          "cpp_vs_onnxruntime": ["packed", "padded"], "conversion": ["numpy", "mindrecord"],
-         "deployment_speed": ["384"], "latency_grid": ["grid"]}  # fmt: skip
+         "deployment_speed": ["384"], "latency_grid": ["grid"], "pretrain_data": ["numpy"]}  # fmt: skip
 PEERS = {"training_speed": 3, "evaluation_speed": 2, "cpp_vs_onnxruntime": 1, "conversion": 1, "deployment_speed": 1,
-         "latency_grid": 2}  # fmt: skip
+         "latency_grid": 2, "pretrain_data": 1}  # fmt: skip
 LENGTH = TINY.max_position_embeddings
 SEED = 5
 
@@ -115,11 +116,8 @@ def test_all_contenders_of_a_race_did_the_same_work(race):
             assert summary["work_per_repetition"]["features"] >= 200
             assert 0.99 <= summary["equal_labels"] <= 1 and len(summary["tokens_sha256"]) == 64
             continue
-        if name == "deployment_speed":
-            check_answers(summary)
-            continue
-        if name == "latency_grid":
-            check_cells(summary)
+        if name in CHECKS:
+            CHECKS[name](summary)
             continue
         drawn = summary["samples"]
         assert drawn["windows"] == 6 and drawn["row_length"] == LENGTH
@@ -155,6 +153,20 @@ def check_cells(summary: dict) -> None:
         for cell, seconds in times.items():
             assert cells[cell]["batch_ms"] == pytest.approx(1e3 * seconds)
             assert cells[cell]["windows_per_second"] == pytest.approx(int(cell[-1]) / seconds)
+
+
+def check_figures(summary: dict) -> None:
+    """As many instances, nearly, of the same kind."""
+    ours, theirs = summary["figures"].values()
+    assert summary["work_per_repetition"] == {"instances": ours["instances"]}
+    made = [contender["repetitions"][0]["instances"] for contender in summary["contenders"].values()]
+    assert made == [ours["instances"], theirs["instances"]] and min(made) > 500
+    for name, value in theirs.items():
+        assert ours[name] == pytest.approx(value, rel=0.1)
+    assert 0.14 < ours["targets_per_token"] < 0.16 and 0.5 < ours["random_next"] < 0.9
+
+
+CHECKS = {"deployment_speed": check_answers, "latency_grid": check_cells, "pretrain_data": check_figures}
 
 
 def test_stored_results_become_tables(race, tmp_path, capsys):
@@ -276,6 +288,8 @@ MISTAKES = [
     ("conversion", f"{RACE} --repetitions 0", "--repetitions must be at least 1"),
     ("conversion", f"{RACE} --vocab_file no.txt", "--vocab_file no.txt: no such file"),
     ("conversion", f"{RACE} --formats numpy --data_file {{weights}}/config.json", "ours: "),
+    ("pretrain_data", f"{RACE} --data_file no.txt", "--data_file no.txt: no such file"),
+    ("pretrain_data", f"{RACE} --formats numpy --data_file {{weights}}/config.json", "ours: "),
     ("peer_squad_finetune", "--output_dir {folder}/peer --epochs 0", "--epochs must be at least 1"),
     ("peer_squad_finetune", "--output_dir {folder}/peer --train_file {data}", "go together"),
     ("peer_squad_finetune", "--output_dir {folder}/peer --doc_stride 384", "no room"),

@@ -14,7 +14,8 @@ from transformers import BertTokenizer
 from data_tools.convert import ClassificationConversion, convert_classification, main
 from data_tools.converters.classification import known_or_named_layout
 from data_tools.feature_store import FORMATS, load_features
-from data_tools.features.classification import ClassificationFeaturizer, ClassificationOptions, truncate
+from data_tools.features.classification import ClassificationFeaturizer, ClassificationOptions
+from data_tools.features.segments import truncate
 from data_tools.labels import Labels
 from data_tools.readers.classification import KNOWN_LAYOUTS, ClassificationReader, LabelledText, TextLayout
 from data_tools.readers.hold_out import HoldOut

@@ -6,14 +6,13 @@ import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from mindspore.mindrecord import FileWriter
 
 from data_tools.convert import ClassificationConversion, TaggingConversion, convert_classification, convert_tagging
 from data_tools.feature_store import load_features
 from data_tools.readers.classification import KNOWN_LAYOUTS
 from data_tools.readers.tagging import TaggingLayout
 from models.common.errors import UserError
-from tests.record_files import example_message, write_tfrecord
+from tests.record_files import write_columns, write_mindrecord
 
 LENGTH, COUNT = 12, 30
 ORIGINAL_COLUMNS = ["input_ids", "input_mask", "segment_ids", "label_ids"]
@@ -50,27 +49,15 @@ def assert_loaded(path, task: str, columns: dict[str, np.ndarray], schema=None) 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_mindrecord_of_the_original_generator(tmp_path, task):
-    path, columns = tmp_path / "train.mindrecord", padded_columns(task)
-    writer = FileWriter(str(path), shard_num=1)
-    kinds = {name: array.dtype.name for name, array in columns.items()}
-    writer.add_schema({name: {"type": kind, "shape": [-1]} for name, kind in kinds.items()}, task)
-    writer.write_raw_data([{name: array[row] for name, array in columns.items()} for row in range(COUNT)])
-    writer.commit()
-    assert_loaded(path, task, columns)
+    columns = padded_columns(task)
+    assert_loaded(write_mindrecord(tmp_path / "train.mindrecord", columns), task, columns)
 
 
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("task", TASKS)
 def test_tfrecord_of_the_original_generator(tmp_path, task, packed):
-    path, columns = tmp_path / "train.tfrecord", padded_columns(task)
-    example_class, examples = example_message(packed), []
-    for row in range(COUNT):
-        example = example_class()
-        for name, array in columns.items():
-            feature = example.features.feature[name]
-            (feature.float_list if array.dtype.kind == "f" else feature.int64_list).value.extend(array[row].tolist())
-        examples.append(example)
-    write_tfrecord(path, examples)
+    columns = padded_columns(task)
+    path = write_columns(tmp_path / "train.tfrecord", columns, packed)
     assert_loaded(path, task, columns)
     schema = tmp_path / "schema.json"
     shape = {"label_ids": {"type": "int64", "rank": 1, "shape": [columns["label_ids"].shape[1]]}}
@@ -87,15 +74,7 @@ def test_tfrecord_of_the_original_generator(tmp_path, task, packed):
     ],
 )
 def test_labels_that_are_none(tmp_path, label, message):
-    columns = padded_columns("tagging") | {"label_ids": label}
-    example_class, examples = example_message(True), []
-    for row in range(COUNT):
-        example = example_class()
-        for name, array in columns.items():
-            feature = example.features.feature[name]
-            (feature.float_list if array.dtype.kind == "f" else feature.int64_list).value.extend(array[row].tolist())
-        examples.append(example)
-    write_tfrecord(tmp_path / "x.tfrecord", examples)
+    write_columns(tmp_path / "x.tfrecord", padded_columns("tagging") | {"label_ids": label})
     with pytest.raises(UserError, match=message):
         load_features(tmp_path / "x.tfrecord")
 

@@ -121,7 +121,9 @@ def test_parts_of_the_head_are_asked_for_by_their_flag(flag, tensor):
 def manifest(task: str, labels: tuple[str, ...] | None) -> Manifest:
     """A manifest, as far as it is asked here."""
     tokenizer = SimpleNamespace(sha256="", lower_case=True)
-    return SimpleNamespace(task={"name": task, "max_seq_length": 8}, labels=labels, tokenizer=tokenizer)
+    model = SimpleNamespace(config={"vocab_size": 100})
+    task = {"name": task, "max_seq_length": 8}
+    return SimpleNamespace(task=task, labels=labels, tokenizer=tokenizer, model=model)
 
 
 CLASSES = {"label": np.array([0, 2], np.int32)}

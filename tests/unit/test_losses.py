@@ -1,11 +1,13 @@
-"""The packed span loss against a plain loop in float64."""
+"""The packed span loss against a plain loop, cross-entropy against its formula, both in float64."""
 
 import mindspore
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
+from scipy.special import logsumexp
 
-from models.common.nn.losses import packed_span_loss
+from models.common.nn.kernels import accelerate
+from models.common.nn.losses import CrossEntropy, packed_span_loss
 from tests.tolerances import TOLERANCES
 
 # Rows of 9 tokens: two samples and padding; one that fills the row; nothing.
@@ -91,3 +93,54 @@ def test_a_batch_without_samples_costs_nothing(loss_and_gradients):
     loss, gradients = loss_and_gradients(ones, ones, np.zeros_like(WEIGHTS))
     assert loss == 0.0
     assert all((gradient == 0).all() for gradient in gradients)
+
+
+class CrossEntropyAndGradient(nn.Cell):
+    """Losses, and the gradient of their weighted sum."""
+
+    def __init__(self, loss: CrossEntropy) -> None:
+        super().__init__()
+        self.loss = loss
+        self.gradient = mindspore.grad(self.weighted)
+
+    def weighted(self, logits, labels, weights):
+        return (self.loss(logits, labels) * weights).sum()
+
+    def construct(self, logits, labels, weights):
+        return self.loss(logits, labels), self.gradient(logits, labels, weights)
+
+
+@pytest.fixture(scope="module", params=["plain", "kernels"])
+def cross_entropy(request):
+    loss = CrossEntropy()
+    assert request.param == "plain" or accelerate(loss)
+    cell = CrossEntropyAndGradient(loss)
+    return lambda *arrays: [result.asnumpy() for result in cell(*map(Tensor, arrays))]
+
+
+@pytest.mark.parametrize("classes", [2, 3000])
+@pytest.mark.parametrize("scale", [1.0, 30.0, 20000.0], ids=["usual", "confident", "beyond exp"])
+def test_cross_entropy_is_that_of_the_formula(cross_entropy, classes, scale):
+    generator = np.random.default_rng(2)
+    logits = generator.normal(0, scale, (7, classes)).astype(np.float32)
+    labels = generator.integers(0, classes, 7).astype(np.int32)
+    weights = generator.random(7).astype(np.float32)
+    losses, gradient = cross_entropy(logits, labels, weights)
+    exact, rows = logits.astype(np.float64), np.arange(7)
+    expected = logsumexp(exact, axis=1) - exact[rows, labels]
+    softmax = np.exp(exact - logsumexp(exact, axis=1, keepdims=True))
+    softmax[rows, labels] -= 1
+    rtol, atol, _ = TOLERANCES["loss"]
+    np.testing.assert_allclose(losses, expected, rtol, atol * max(scale, 1.0))
+    # A float32 logit is known to 1e-7 of its size, and so then is the exponent.
+    np.testing.assert_allclose(gradient, softmax * weights[:, None], 2e-5, 1e-7 * scale)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_cross_entropy_shows_what_is_not_a_number(cross_entropy, broken):
+    logits, labels = np.ones((7, 3000), np.float32), np.zeros(7, np.int32)
+    logits[3, 100] = broken
+    losses, gradient = cross_entropy(logits, labels, np.ones(7, np.float32))
+    for values in (losses, gradient):
+        finite = np.isfinite(values).reshape(7, -1).all(axis=1)
+        assert finite.tolist() == [row != 3 for row in range(7)]

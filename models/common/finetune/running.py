@@ -8,15 +8,12 @@ predictions and eval.json. The same command started again goes on where the run 
 
 import dataclasses
 import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_tools.feature_store import FeatureSet
-from models.common.cli import command_parser
-from models.common.config import add_flags, given_flags, load_recipe, load_yaml, resolve, to_dict, to_yaml
+from models.common.config import to_dict, to_yaml
 from models.common.device import set_device
 from models.common.errors import UserError
 from models.common.files import locked_folder, write_text
@@ -27,24 +24,6 @@ from models.common.weights.canonical import save_canonical, save_companions, ten
 from models.common.weights.mindspore_ckpt import write_ckpt
 from models.common.weights.names import idle_tensors
 from models.common.weights.reading import Checkpoint, read_checkpoint
-
-
-def parse(
-    module: str, description: str, config_class: type[FineTuneConfig], recipes: Path, argv: list[str] | None
-) -> FineTuneConfig:
-    """Arguments of `python -m MODULE` -> resolved settings; `recipes` is the file that --recipe names come from."""
-    parser = command_parser(module, description)
-    parser.add_argument("--recipe", metavar="NAME", help=f"named settings of {recipes.name}")
-    parser.add_argument("--config_path", metavar="FILE", help="YAML file of settings; wins over --recipe")
-    add_flags(parser, config_class)
-    arguments = parser.parse_args(argv)
-    layers: list[tuple[str, Mapping[str, Any]]] = []
-    if arguments.recipe:
-        layers.append((f"recipe {arguments.recipe}", load_recipe(recipes, arguments.recipe, module.rpartition(".")[2])))
-    if arguments.config_path:
-        layers.append((arguments.config_path, load_yaml(arguments.config_path)))
-    layers.append(("flags", given_flags(arguments, config_class)))
-    return resolve(config_class, layers)
 
 
 def run(task: Task) -> None:
@@ -79,7 +58,7 @@ def check(task: Task) -> None:
 
 def idle(config: FineTuneConfig) -> list[str]:
     """Settings that could do nothing beside others. A run's own config.yaml, which holds all of them, has none."""
-    problems = []
+    problems = config.optimizer.idle
     if not config.packing and config.max_samples_per_row not in (1, FineTuneConfig.max_samples_per_row):
         problems.append(f"--max_samples_per_row {config.max_samples_per_row} has no use with --packing false, where a "
                         "row is one sample; leave one out, or give 1")  # fmt: skip
@@ -94,8 +73,6 @@ def idle(config: FineTuneConfig) -> list[str]:
 def train(task: Task) -> dict[str, Any] | None:
     """Fine-tune to the end of the last epoch; returns the best evaluation if there was one."""
     from models.common.optim import optimizers
-    from models.common.optim.loss_scale import DynamicLossScale
-    from models.common.optim.schedule import Schedule
     from models.common.train.batches import BatchPlan
     from models.common.train.loop import Cadence, Job, Trainer
     from models.common.train.metrics_log import plot_curves
@@ -112,15 +89,15 @@ def train(task: Task) -> dict[str, Any] | None:
         network.trainable_params(), settings.weight_decay, settings.beta1, settings.beta2, settings.eps,
         settings.head_rate,
     )  # fmt: skip
-    step = TrainStep(task.training_network(network), optimizer, settings.max_grad_norm, config.scales_loss)
+    step = TrainStep(
+        task.training_network(network), optimizer, settings.max_grad_norm, config.scales_loss, settings.clip
+    )
     plan = BatchPlan(
         features.lengths, config.max_seq_length, config.train_batch_size, config.epoch_num, config.seed,
         config.train_data_shuffle, config.samples_per_row,
     )  # fmt: skip
-    warmup = round(settings.warmup_ratio * plan.total_steps)
     evaluation = task.evaluation(network) if config.do_eval else None
     saver = WeightsSaver(task, checkpoint, network, evaluation)
-    scale = config.loss_scale
 
     def make_inputs(step_plan: Any) -> tuple[list[np.ndarray], int]:
         batch = pack(features, step_plan.rows, config.max_seq_length, plan.rows_per_step)
@@ -128,7 +105,7 @@ def train(task: Task) -> dict[str, Any] | None:
 
     job = Job(
         plan=plan,
-        schedule=Schedule(settings.learning_rate, plan.total_steps, warmup, settings.end_learning_rate, settings.power),
+        schedule=settings.schedule_of(plan.total_steps),
         seed=config.seed,
         make_inputs=make_inputs,
         save_weights=saver.save,
@@ -136,7 +113,7 @@ def train(task: Task) -> dict[str, Any] | None:
         evaluate=evaluation.score if evaluation else None,
         evaluation_identity=f"{task.best_by}, {evaluation.identity()}" if evaluation else "",
         score=task.best_by,
-        loss_scale=DynamicLossScale(scale.initial, scale.factor, scale.window) if config.scales_loss else None,
+        loss_scale=config.loss_scale.start() if config.scales_loss else None,
     )
     print(f"{len(features)} samples, {plan.total_steps} steps of {plan.rows_per_step} rows x {config.max_seq_length} "
           f"tokens, {len(features) * config.epoch_num / plan.total_steps:.1f} samples a step", flush=True)  # fmt: skip

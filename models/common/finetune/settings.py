@@ -7,42 +7,7 @@ from dataclasses import dataclass
 
 from models.common.config import option, section
 from models.common.encoder_config import COMPUTE_TYPES
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """The optimizer and its learning-rate schedule."""
-
-    name: str = option("adamw", "optimizer", choices=("adamw", "lamb"))
-    learning_rate: float = option(5e-5, "highest learning rate, reached at the end of the warm-up", low=0.0)
-    head_learning_rate: float | None = option(
-        None, "highest learning rate of the task's head, which starts from nothing; default: learning_rate", low=0.0
-    )
-    end_learning_rate: float = option(0.0, "learning rate of the last step", low=0.0)
-    power: float = option(1.0, "power of the polynomial decay; 1 is linear", low=0.0)
-    warmup_ratio: float = option(0.1, "share of all steps in which the learning rate rises from 0", low=0.0, high=1.0)
-    weight_decay: float = option(0.01, "decoupled weight decay; biases and LayerNorm are left out", low=0.0)
-    beta1: float = option(0.9, "decay of the first moment", low=0.0, high=0.9999)
-    beta2: float = option(0.999, "decay of the second moment", low=0.0, high=0.999999)
-    eps: float = option(1e-8, "added to the root of the second moment", low=1e-30)
-    max_grad_norm: float = option(1.0, "global L2 norm to which gradients are clipped; 0 does not clip", low=0.0)
-
-    @property
-    def head_rate(self) -> float:
-        """The head's learning rate as a multiple of the others'."""
-        return 1.0 if self.head_learning_rate is None else self.head_learning_rate / self.learning_rate
-
-
-@dataclass(frozen=True)
-class LossScaleConfig:
-    """Dynamic loss scaling, for devices that compute in float16."""
-
-    enable: bool | None = option(None, "scale the loss dynamically; default: with compute_type float16")
-    initial: float = option(65536.0, "first scale", low=1.0, high=2.0**64)
-    factor: float = option(
-        2.0, "what the scale is divided by at an overflow, and multiplied with after a good window", low=1.0
-    )
-    window: int = option(1000, "steps without overflow before the scale grows", low=1)
+from models.common.optim.settings import LossScaleConfig, OptimizerConfig
 
 
 @dataclass(frozen=True)

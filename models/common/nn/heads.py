@@ -1,16 +1,21 @@
-"""What turns token vectors into predictions, in float32.
+"""What turns token vectors into predictions, in float32 but for the products of the largest (`MaskedLmHead`).
 
-Shapes: B rows, T tokens, H hidden, S the most samples a row may hold, C classes, L labels of a token.
+Shapes: B rows, T tokens, H hidden, S the most samples a row may hold, C classes, L labels of a token, V vocabulary,
+P targets of a batch.
 """
 
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 
+from models.common.encoder_config import EncoderConfig
+from models.common.nn.activation import activation
 from models.common.nn.crf import Crf
 from models.common.nn.dropout import Dropout
-from models.common.nn.layers import Dense
+from models.common.nn.kernels.operators import Kernels
+from models.common.nn.layers import Dense, LayerNorm
 from models.common.nn.losses import tagging_loss
 from models.common.nn.lstm import BiLstm
+from models.common.nn.precision import as_type, compute_dtype, saturate, to_float32
 
 
 class SpanHead(nn.Cell):
@@ -109,3 +114,47 @@ class TaggingHead(nn.Cell):
         tokens, width = hidden.shape[1:]
         scores = self.tagger(ops.reshape(hidden, (-1, width)))
         return ops.reshape(scores, (-1, tokens, scores.shape[-1]))
+
+
+class MaskedLmHead(nn.Cell):
+    """A score for each word of the vocabulary in the place of a token (Devlin et al. 2018, section 3.1).
+
+    The last product is with the table of the word embeddings, which is not this cell's. The products weigh as much as a
+    layer's and are computed in the config's `compute_type`.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.dtype = compute_dtype(config.compute_type)
+        self.transform = Dense(config.hidden_size, config.hidden_size)
+        self.activation = activation(config.hidden_act)
+        self.norm = LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.bias = Parameter(Tensor(np.zeros(config.vocab_size, np.float32)), name="bias")
+        self.matmul = ops.MatMul(transpose_b=True)
+        self.bias_add = ops.BiasAdd()
+
+    def use_kernels(self, kernels: Kernels) -> None:
+        """As in `Dense`."""
+        self.bias_add = kernels.bias_add()
+
+    def construct(self, hidden: Tensor, table: Tensor) -> Tensor:  # float32 [P, H], [V, H] -> [P, V]
+        words = self.activation(self.transform(saturate(hidden, self.dtype)))
+        words = saturate(self.norm(to_float32(words)), self.dtype)
+        scores = self.matmul(words, as_type(table, self.dtype))
+        return self.bias_add(to_float32(scores), self.bias)
+
+
+class PretrainingHeads(nn.Cell):
+    """Which word is hidden here, and is the second text of a sample the one that follows the first."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.mlm = MaskedLmHead(config)
+        self.nsp = Dense(config.hidden_size, 2)
+
+    def construct(self, hidden: Tensor, pooled: Tensor, table: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, T, H], [B, S, H], [V, H], int32 [P], places in the B * T tokens -> [P, V], [B, S, 2]."""
+        samples, width = pooled.shape[1:]
+        targets = ops.gather(ops.reshape(hidden, (-1, width)), positions, 0)  # [P, H]
+        next_sentence = self.nsp(ops.reshape(pooled, (-1, width)))
+        return self.mlm(targets, table), ops.reshape(next_sentence, (-1, samples, 2))

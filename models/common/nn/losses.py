@@ -3,8 +3,10 @@
 Shapes: R rows, T tokens a row, S the most samples a row may hold, C classes, L labels of a token.
 """
 
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
+
+from models.common.nn.kernels.operators import Kernels
 
 # Takes the place of the logits of other samples: exp() of it is 0 beside any logit, and it times the weight 0 of a
 # sample that does not exist is 0, which an infinity is not.
@@ -39,14 +41,14 @@ def classification_loss(logits: Tensor, labels: Tensor, sample_weights: Tensor) 
     Logits float [R, S, C], labels int32 [R, S]; `sample_weights` float32 [R, S], 1 where a sample exists, else 0. A
     batch without any sample has loss 0.
     """
-    return _mean(_class_cross_entropy(logits, labels), sample_weights)
+    return weighted_mean(class_cross_entropy(logits, labels), sample_weights)
 
 
 def regression_loss(values: Tensor, labels: Tensor, sample_weights: Tensor) -> Tensor:
     """Mean squared error over the samples; a float32 scalar. Values float [R, S, 1], labels float32 [R, S]; the rest
     as in `classification_loss`."""
     errors = ops.cast(ops.squeeze(values, -1), mstype.float32) - labels
-    return _mean(errors * errors, sample_weights)
+    return weighted_mean(errors * errors, sample_weights)
 
 
 def tagging_loss(logits: Tensor, labels: Tensor, sequence_ids: Tensor) -> Tensor:
@@ -56,15 +58,33 @@ def tagging_loss(logits: Tensor, labels: Tensor, sequence_ids: Tensor) -> Tensor
     padding has loss 0.
     """
     padding = ops.cast(ops.equal(sequence_ids, 0), mstype.int32)
-    losses = _class_cross_entropy(logits, labels * (1 - padding))
-    return _mean(losses, ops.cast(1 - padding, mstype.float32))
+    losses = class_cross_entropy(logits, labels * (1 - padding))
+    return weighted_mean(losses, ops.cast(1 - padding, mstype.float32))
 
 
-def _mean(values: Tensor, weights: Tensor) -> Tensor:
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean of the values of weight 1, float32 of any shape; those of weight 0 are left out. 0 without any."""
     return ops.sum(values * weights) / ops.maximum(ops.sum(weights), 1.0)
 
 
-def _class_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+class CrossEntropy(nn.Cell):
+    """`class_cross_entropy` over so many classes that it takes time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = None
+
+    def use_kernels(self, kernels: Kernels) -> None:
+        """Compute float32 with the fused CPU kernel."""
+        self.kernel = kernels.cross_entropy()
+
+    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:  # [M, C], [M] -> [M]
+        if self.kernel is not None and logits.dtype == mstype.float32:
+            return self.kernel(logits, labels)[0]
+        return class_cross_entropy(logits, labels)
+
+
+def class_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """[..., C], [...] -> -log softmax at `labels`, [...]."""
     logits = ops.cast(logits, mstype.float32)
     largest = ops.stop_gradient(ops.amax(logits, -1, True))

@@ -2,8 +2,9 @@
 
 With `compute_type` float16 the matrix products of the encoder, its activations and its residual stream are float16,
 which is what a GPU or an NPU is fast in. These stay float32, because their sums and exponentials lose too much in a
-type of 11 significant bits that ends at 65504: LayerNorm and the sum before it, softmax and its mask, the heads, the
-losses. Parameters and their gradients are float32; each product casts the weights it reads.
+type of 11 significant bits that ends at 65504: LayerNorm and the sum before it, softmax and its mask, the heads (but
+for the products of masked-LM, the only ones that take time), the losses. Parameters and their gradients are float32;
+each product casts the weights it reads.
 """
 
 import mindspore as ms

@@ -1,4 +1,4 @@
-"""AdamW and LAMB as MindSpore cells whose whole state is named parameters, so that a run can be resumed bit for bit.
+"""Optimizers as MindSpore cells whose whole state is named parameters, so that a run can be resumed bit for bit.
 
 An optimizer is called with the gradients, the factor that clipping (and loss scaling) multiplies them with, the
 learning rate, and the number of the step counted from 1. The last three are inputs of the graph, float32 scalars.
@@ -12,18 +12,23 @@ from mindspore.ops import composite, functional
 
 from models.common.errors import UserError
 from models.common.optim.groups import decays, is_head
+from models.common.optim.settings import OPTIMIZERS
 
 _adam = ops.Adam()
+_momentum = ops.ApplyMomentum()
 _adamw_update = composite.MultitypeFuncGraph("adamw_update")
 _lamb_update = composite.MultitypeFuncGraph("lamb_update")
+_momentum_update = composite.MultitypeFuncGraph("momentum_update")
 
 
-class _Moments(nn.Cell):
-    """First and second moments, float32, one pair per parameter, named optimizer.m.<name> and optimizer.v.<name>.
+class _Optimizer(nn.Cell):
+    """First and, where `second` says so, second moments, float32, of each parameter: optimizer.m.<name>, optimizer.v.
 
     Weight decay skips biases and LayerNorm; head_rate: what the learning rate of the heads' parameters is multiplied
     with.
     """
+
+    second = True
 
     def __init__(
         self,
@@ -37,7 +42,7 @@ class _Moments(nn.Cell):
         super().__init__()
         self.parameters = ParameterTuple(parameters)
         self.m = ParameterTuple([_zeros_like("optimizer.m.", p) for p in parameters])
-        self.v = ParameterTuple([_zeros_like("optimizer.v.", p) for p in parameters])
+        self.v = ParameterTuple([_zeros_like("optimizer.v.", p) for p in parameters]) if self.second else None
         self.decay = tuple(weight_decay if decays(p.name) else 0.0 for p in parameters)
         self.rate_factor = tuple(head_rate if is_head(p.name) else 1.0 for p in parameters)
         self.beta1, self.beta2, self.eps = (Tensor(x, ms.float32) for x in (beta1, beta2, eps))
@@ -48,7 +53,7 @@ class _Moments(nn.Cell):
         return ops.pow(self.beta1, step), ops.pow(self.beta2, step)
 
 
-class AdamW(_Moments):
+class AdamW(_Optimizer):
     """Adam with bias correction and decoupled weight decay (Loshchilov and Hutter 2019), as torch.optim.AdamW."""
 
     def construct(self, gradients, factor, learning_rate, step):
@@ -62,7 +67,15 @@ class AdamW(_Moments):
         return self.map(update, self.rate_factor, self.decay, self.parameters, self.m, self.v, gradients)
 
 
-class Lamb(_Moments):
+class AdamWeightDecay(AdamW):
+    """AdamW without bias correction, as google-research/bert's AdamWeightDecayOptimizer and MindSpore's class."""
+
+    def bias_corrections(self, _step):
+        """None: the powers are taken as 0."""
+        return ops.zeros_like(self.beta1), ops.zeros_like(self.beta2)
+
+
+class Lamb(_Optimizer):
     """LAMB (You et al. 2020, algorithm 2): Adam's direction plus weight decay, scaled to each weight's norm."""
 
     def construct(self, gradients, factor, learning_rate, step):
@@ -74,11 +87,23 @@ class Lamb(_Moments):
         return self.map(update, self.rate_factor, self.decay, self.parameters, self.m, self.v, gradients)
 
 
-def optimizer_class(name: str) -> type[AdamW] | type[Lamb]:
-    """The optimizer of this name, adamw or lamb."""
-    optimizers = {"adamw": AdamW, "lamb": Lamb}
-    if name not in optimizers:
-        raise UserError(f"optimizer {name!r} is unknown; one of {', '.join(optimizers)}")
+class Momentum(_Optimizer):
+    """Gradient descent with momentum beta1, as mindspore.nn.Momentum: the sum of the gradients decays, and a gradient
+    is added to it whole. Weight decay is added to the gradient; beta2 and eps have no part in it."""
+
+    second = False
+
+    def construct(self, gradients, factor, learning_rate, _step):
+        """Update the parameters; `gradients` is a tuple of tensors of their shapes, the rest float32 scalars."""
+        update = functional.partial(_momentum_update, factor, learning_rate, self.beta1)
+        return self.map(update, self.rate_factor, self.decay, self.parameters, self.m, gradients)
+
+
+def optimizer_class(name: str) -> type[_Optimizer]:
+    """The optimizer of this name, one of `settings.OPTIMIZERS`."""
+    optimizers = {"adamw": AdamW, "lamb": Lamb, "adam_weight_decay": AdamWeightDecay, "momentum": Momentum}
+    if name not in OPTIMIZERS:
+        raise UserError(f"optimizer {name!r} is unknown; one of {', '.join(OPTIMIZERS)}")
     return optimizers[name]
 
 
@@ -110,6 +135,16 @@ def _update_lamb(factor, rate, power1, power2, beta1, beta2, eps, rate_factor, d
     next_parameter = parameter - rate * trust * direction
     done = ops.depend(ops.assign(parameter, next_parameter), ops.assign(m, next_m))
     return ops.depend(done, ops.assign(v, next_v))
+
+
+@_momentum_update.register(*["Tensor"] * 3, "Number", "Number", *["Tensor"] * 3)
+def _update_momentum(factor, rate, beta1, rate_factor, decay, parameter, m, gradient):
+    if rate_factor != 1.0:
+        rate = rate * rate_factor
+    gradient = gradient * factor
+    if decay > 0.0:
+        gradient = gradient + decay * parameter
+    return _momentum(parameter, m, rate, gradient, beta1)
 
 
 def _zeros_like(prefix: str, parameter: Parameter) -> Parameter:

@@ -68,3 +68,10 @@ class BatchPlan:
         count = len(self.lengths)
         order = np.random.default_rng([self.seed, epoch]).permutation(count) if self.shuffle else np.arange(count)
         return plan_rows(self.lengths, self.row_length, self.max_samples, order, OPEN_ROWS)
+
+
+def shares(counts: np.ndarray) -> np.ndarray:
+    """[parts of a step, losses], over how many things each loss of each part is a mean -> what share of the step's
+    things lies in that part, float32 of the same shape. Parts are micro-batches, or devices, or micro-batches of
+    devices: whatever is added up before the weights are changed."""
+    return (counts / np.maximum(counts.sum(axis=0), 1)).astype(np.float32)

@@ -25,8 +25,11 @@ from models.common.optim.schedule import Schedule
 from models.common.progress import Progress
 from models.common.train.batches import BatchPlan, StepPlan
 from models.common.train.checkpoints import CheckpointFolder, State
-from models.common.train.metrics_log import MetricsLog
-from models.common.train.step import TrainStep, scalar
+from models.common.train.metrics_log import MetricsLog, NoLog
+from models.common.train.step import AccumulatedStep, TrainStep, scalar
+from models.common.train.workers import Workers
+
+ALONE = Workers()
 
 
 @contextmanager
@@ -52,7 +55,7 @@ def uninterrupted() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Cadence:
-    """How often, in steps; 0 means at the end of each epoch. `keep` checkpoints stay on disk."""
+    """How often, in steps; 0 means at the end of each epoch. `keep` checkpoints stay on disk; 0 saves none."""
 
     evaluate: int = 0
     checkpoint: int = 0
@@ -83,10 +86,15 @@ class Job:
 
 
 class Trainer:
-    """Runs a `Job` in a run folder, going on from its newest sound checkpoint."""
+    """Runs a `Job` in a run folder, going on from its newest sound checkpoint.
 
-    def __init__(self, folder: Path, step: TrainStep, job: Job, cadence: Cadence) -> None:
-        self.folder, self.step, self.job, self.cadence = folder, step, job, cadence
+    Of several workers one reads and writes the folder; all go on from what it found there.
+    """
+
+    def __init__(
+        self, folder: Path, step: TrainStep | AccumulatedStep, job: Job, cadence: Cadence, workers: Workers = ALONE
+    ) -> None:
+        self.folder, self.step, self.job, self.cadence, self.workers = folder, step, job, cadence, workers
         self.checkpoints = CheckpointFolder(folder / "checkpoints", cadence.keep)
         self.best: dict[str, Any] | None = None
 
@@ -96,7 +104,7 @@ class Trainer:
         Returns the best evaluation ({"step", scores...}), None without evaluation.
         """
         total = self.job.plan.total_steps
-        log = MetricsLog(self.folder, completed)
+        log = MetricsLog(self.folder, completed) if self.workers.writes else NoLog()
         try:
             with Progress("train", total, "step", initial=completed) as progress:
                 for index in range(completed, total):
@@ -122,7 +130,8 @@ class Trainer:
         rate = self.job.schedule(index)
         scale = self.job.loss_scale
         loss, norm, finite = self.step(
-            Tensor([self.job.seed, index], ms.int32),
+            # Workers draw their dropout as steps that follow each other.
+            Tensor([self.job.seed, index * self.workers.size + self.workers.rank], ms.int32),
             scalar(rate),
             scalar(index + 1),
             scalar(scale.scale if scale else 1.0),
@@ -134,11 +143,14 @@ class Trainer:
             values["loss_scale"] = scale.scale
             diverged = scale.exhausted and not bool(finite.asnumpy())
             scale.update(bool(finite.asnumpy()))
+            values["overflows"] = scale.overflows
         else:
             diverged = not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"]))
         if diverged:
-            raise UserError(f"step {index + 1}: loss {values['loss']}, gradient norm {values['grad_norm']}; "
-                            "training has diverged, lower the learning rate")  # fmt: skip
+            reason = f"loss {values['loss']}, gradient norm {values['grad_norm']}"
+            if scale is not None:
+                reason += f", overflow {scale.overflows_in_a_row} in a row, with loss scale {values['loss_scale']:g}"
+            raise UserError(f"step {index + 1}: {reason}; training has diverged, lower the learning rate")
         return values
 
     def _after_step(self, completed: int, log: MetricsLog) -> None:
@@ -160,6 +172,8 @@ class Trainer:
         return completed == ends[-1] or (completed % every == 0 if every else completed in ends)
 
     def _save(self, completed: int) -> None:
+        if not (self.workers.writes and self.cadence.keep):
+            return
         arrays = {name: p.asnumpy() for name, p in self.step.parameters_dict().items()}
         scale = self.job.loss_scale
         values = {
@@ -172,16 +186,34 @@ class Trainer:
 
     def resume(self) -> int:
         """Load the newest sound checkpoint of the folder, if any; returns the number of completed steps."""
-        state, damaged = self.checkpoints.newest()
-        for message in damaged:
-            print(f"warning: {message}", flush=True)
+        state = None
+        if self.workers.writes:
+            state, damaged = self.checkpoints.newest()
+            for message in damaged:
+                print(f"warning: {message}", flush=True)
+            if state is not None:
+                self._check(state)
+                print(f"resuming {self.folder} behind step {state.step} of {self.job.plan.total_steps}", flush=True)
+        state = self._shared(state)
         if state is None:
             return 0
         self._restore(state)
-        print(f"resuming {self.folder} behind step {state.step} of {self.job.plan.total_steps}", flush=True)
         return state.step
 
-    def _restore(self, state: State) -> None:
+    def _shared(self, state: State | None) -> State | None:
+        """What the worker that writes has read, for all of them."""
+        if self.workers.size == 1:
+            return state
+        step, values = self.workers.broadcast_json([None, {}] if state is None else [state.step, state.values])
+        if step is None:
+            return None
+        arrays = {}
+        for name, parameter in self.step.parameters_dict().items():
+            arrays[name] = self.workers.broadcast(parameter.asnumpy() if state is None else state.arrays[name])
+        return State(step, arrays, values)
+
+    def _check(self, state: State) -> None:
+        """Refuse the state of another run."""
         stored, ours = state.values["identity"], dict(self.job.identity)
         differences = [
             f"{key}: {stored.get(key)!r} then, {ours.get(key)!r} now"
@@ -196,7 +228,9 @@ class Trainer:
                 f"{self.folder} holds another run; name another folder, or remove this one. It differs in\n  "
                 + "\n  ".join(differences)
             )
-        for name, parameter in parameters.items():
+
+    def _restore(self, state: State) -> None:
+        for name, parameter in self.step.parameters_dict().items():
             parameter.set_data(Tensor(state.arrays[name]))
         if state.values["evaluation"] == self.job.evaluation_identity:
             self.best = state.values["best"]

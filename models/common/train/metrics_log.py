@@ -40,6 +40,16 @@ class MetricsLog:
         self._board.close()
 
 
+class NoLog:
+    """Takes what a `MetricsLog` takes, and keeps nothing: for workers beside the one that writes."""
+
+    def write(self, step: int, group: str, values: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The entries of a metrics.jsonl; a last line cut off by a kill is dropped, any other damage is an error."""
     if not path.is_file():

@@ -1,6 +1,6 @@
 """The kernels as MindSpore operators with gradients. Shapes: M rows of width H, B rows of T tokens, N heads.
 
-Every operator takes and gives float32; keys, sites and ids are int32.
+Every operator takes and gives float32; keys, sites, ids and labels are int32.
 """
 
 from collections.abc import Callable
@@ -74,12 +74,25 @@ class Kernels:
 
         return self._custom("attention", shapes, (FLOAT32,) * 2, bprop)
 
+    def cross_entropy(self) -> ops.Custom:
+        """(logits [M, H], labels [M]) -> (-log softmax at the labels [M], logarithms of the denominators [M])."""
+        gradient = self._custom("cross_entropy_gradient", _as_first, FLOAT32)
+
+        def bprop(logits, labels, out, dout):
+            return gradient(logits, labels, out[1], dout[0]), ops.zeros_like(labels)
+
+        return self._custom("cross_entropy", _two_as_second, (FLOAT32,) * 2, bprop)
+
     def _custom(self, name: str, shapes: Callable, types: Any, bprop: Callable | None = None) -> ops.Custom:
         return ops.Custom(f"{self._library}:{name}", shapes, types, "aot", bprop=bprop)
 
 
 def _as_first(first, *_):
     return first
+
+
+def _two_as_second(_first, second):
+    return second, second
 
 
 def _three_as_first(first, *_):

@@ -1,0 +1,98 @@
+"""Pairs of text for next-sentence prediction, as Google's create_pretraining_data.py draws them, many at a time.
+
+A pass goes through every document. Sentences are taken until they hold as many tokens as a sample has room for (or, in
+a share of the documents, some smaller number) and split in two at random. In half of the cases the second part is
+replaced by text of another document, and the pass goes on with what it replaced; a sentence that is alone always gets
+such a partner, which is why they are more than half. What is too long loses tokens at either end.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_tools.features.segments import truncate
+
+SPECIAL_TOKENS = 3
+RANDOM_NEXT_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class TokenizedDocuments:
+    """D documents of S sentences, none empty.
+
+    ids: int32 [tokens]; begins: bool [tokens], where units begin; sentences: int64 [S + 1], the token at which each
+    starts; documents: int64 [D + 1], the sentence at which each starts.
+    """
+
+    ids: np.ndarray
+    begins: np.ndarray
+    sentences: np.ndarray
+    documents: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """M pairs: of the first and of the second text where it begins and how long it is, in tokens, int64 [M];
+    random_next: bool [M], whether the second is from another document; truncated: how many pairs lost tokens."""
+
+    begins: tuple[np.ndarray, np.ndarray]
+    lengths: tuple[np.ndarray, np.ndarray]
+    random_next: np.ndarray
+    truncated: int
+
+    def __len__(self) -> int:
+        return len(self.random_next)
+
+
+def draw_pairs(
+    documents: TokenizedDocuments, max_seq_length: int, short_seq_prob: float, rng: np.random.Generator
+) -> Pairs:
+    """The pairs of one pass over at least two documents, in random order."""
+    tokens, borders = documents.sentences, documents.documents
+    longest = max_seq_length - SPECIAL_TOKENS
+    count = len(borders) - 1
+    short = rng.random(count) < short_seq_prob
+    wanted = np.where(short, rng.integers(2, longest, count, endpoint=True), longest)  # tokens, of each document
+    begin, split, end, random_next, document = _walk(documents, wanted, rng)
+    first_length = tokens[split] - tokens[begin]
+    # The partner: from a sentence of another document on, as many as make up the wanted length, at least one.
+    other = rng.integers(0, count - 1, len(begin))
+    other += other >= document
+    place = borders[other] + _below(borders[other + 1] - borders[other], rng)
+    enough = np.searchsorted(tokens, tokens[place] + np.maximum(wanted[document] - first_length, 1))
+    second = np.where(random_next, place, split)
+    second_end = np.where(random_next, np.minimum(enough, borders[other + 1]), end)
+    lengths = (first_length, tokens[second_end] - tokens[second])
+    kept = truncate(lengths, longest)
+    lost = [length - keep for length, keep in zip(lengths, kept, strict=True)]
+    begins = (tokens[begin] + rng.binomial(lost[0], 0.5), tokens[second] + rng.binomial(lost[1], 0.5))
+    order = rng.permutation(len(begin))
+    return Pairs(
+        (begins[0][order], begins[1][order]), (kept[0][order], kept[1][order]), random_next[order],
+        int(np.count_nonzero(lost[0] + lost[1])),
+    )  # fmt: skip
+
+
+def _walk(documents: TokenizedDocuments, wanted: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """(begin, split, end, random_next, document) of every stretch of sentences that becomes a pair.
+
+    What a stretch that begins at a sentence would be is found for all sentences at once; then the pass is a walk from
+    each to where it leads.
+    """
+    tokens, borders = documents.sentences, documents.documents
+    begin = np.arange(len(tokens) - 1)
+    document = np.repeat(np.arange(len(borders) - 1), np.diff(borders))
+    end = np.minimum(np.searchsorted(tokens, tokens[:-1] + wanted[document]), borders[1:][document])
+    split = begin + 1 + _below(np.maximum(end - begin - 1, 1), rng)
+    random_next = (end - begin == 1) | (rng.random(len(begin)) < RANDOM_NEXT_SHARE)
+    leads_to = np.where(random_next, split, end).tolist()
+    taken, at = [], 0
+    while at < len(leads_to):
+        taken.append(at)
+        at = leads_to[at]
+    return begin[taken], split[taken], end[taken], random_next[taken], document[taken]
+
+
+def _below(limits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A random integer from 0 to below each limit."""
+    return (rng.random(len(limits)) * limits).astype(np.int64)

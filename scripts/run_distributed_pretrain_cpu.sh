@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Pretrains BERT in many processes on CPUs, for example: 2 40 /path/cn-wiki-128; more with --help.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib/pretrain.sh"
+distributed_pretrain CPU "$@"

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Scores a pretrained checkpoint on the CPU; more with --help.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib/pretrain.sh"
+evaluate_pretrained CPU "$@"

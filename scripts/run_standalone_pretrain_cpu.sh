@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Pretrains BERT on the CPU, for example: 0 40 /path/cn-wiki-128; more with --help.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib/pretrain.sh"
+standalone_pretrain CPU "$@"

@@ -1,0 +1,1 @@
+run_standalone_pretrain_gpu.sh

@@ -1,0 +1,39 @@
+"""A small corpus of real sentences, its pretraining features, and the flags of a tiny network on them."""
+
+import json
+from pathlib import Path
+
+from data_tools.convert import PretrainConversion, convert_pretrain
+from data_tools.features.pretrain import PretrainOptions
+from data_tools.synthetic_squad import generate
+from tests.tiny import TINY
+
+
+def write_corpus(path: Path, seed: int = 5) -> Path:
+    """Paragraphs of the generated dataset as documents, a sentence a line."""
+    documents = [
+        paragraph["context"] for article in generate(seed, 120, 4)[0]["data"] for paragraph in article["paragraphs"]
+    ]
+    path.write_text("\n\n".join(document.replace(". ", ".\n") for document in documents) + "\n", encoding="utf-8")
+    return path
+
+
+def write_features(folder: Path, corpus: Path, vocab: Path, row_length: int = 64, shards: int = 4) -> Path:
+    """Convert the corpus."""
+    options = PretrainOptions(max_seq_length=row_length)
+    convert_pretrain(
+        PretrainConversion((corpus,), vocab, folder, options=options, shards=shards, dataset_format="numpy")
+    )
+    return folder
+
+
+def write_network(path: Path, **changes: object) -> Path:
+    """The config.json of a tiny network."""
+    path.write_text(json.dumps({**TINY.to_dict(), **changes}))
+    return path
+
+
+def curve(run: Path) -> list[dict]:
+    """What was logged of each step."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [entry for entry in map(json.loads, lines) if entry["group"] == "train"]
