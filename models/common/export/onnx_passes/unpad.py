@@ -5,6 +5,9 @@ that works token by token see the matrix of real tokens [n, H]. An attention sti
 because the tokens of one sample must lie together; what lies at padding there is a copy of a real token, which the mask
 hides and nobody reads back. Where the stream ends padding holds zeros.
 
+Standard operators have no attention over samples of several lengths, so the scores of padding are computed. To gather
+and to take back costs little: 2 % of the time of MiniLM, half of whose 8 x 384 positions are padding (measured).
+
 Shapes: B batch, T tokens, H hidden, C any width, n real tokens of the batch.
 """
 
