@@ -132,6 +132,7 @@ def test_it_starts_from_weights(data, tmp_path, capsys):
         (("--vocab_size", 1000), "holds token id"),
         (("--accumulation_steps", 5), "has 4 files, 5 are needed"),
         (("--data_streams", 3, "--accumulation_steps", 2), "is no multiple of 1 workers times"),
+        (("--loss_scale_value", 4), "--loss_scale.initial has no use while the loss is not scaled"),
         (("--optimizer.name", "momentum", "--optimizer.beta2", 0.5), "has no use with momentum"),
     ],
 )

@@ -17,7 +17,7 @@ from models.common.config import to_dict, to_yaml
 from models.common.device import set_device
 from models.common.errors import UserError
 from models.common.files import locked_folder, write_text
-from models.common.finetune.settings import FineTuneConfig, LossScaleConfig
+from models.common.finetune.settings import FineTuneConfig
 from models.common.finetune.task import Evaluation, Task
 from models.common.packing import pack
 from models.common.weights.canonical import save_canonical, save_companions, tensors_sha256
@@ -62,17 +62,12 @@ def idle(config: FineTuneConfig) -> list[str]:
     if not config.packing and config.max_samples_per_row not in (1, FineTuneConfig.max_samples_per_row):
         problems.append(f"--max_samples_per_row {config.max_samples_per_row} has no use with --packing false, where a "
                         "row is one sample; leave one out, or give 1")  # fmt: skip
-    scale = {name: value for name, value in to_dict(config.loss_scale).items() if name != "enable"}
-    given = [name for name, value in scale.items() if value != getattr(LossScaleConfig, name)]
-    if given and not config.scales_loss:
-        problems.append(f"--loss_scale.{given[0]} has no use while the loss is not scaled; give "
-                        "--loss_scale.enable true or leave it out")  # fmt: skip
-    return problems
+    return problems + config.loss_scale.idle(config.compute_type)
 
 
 def train(task: Task) -> dict[str, Any] | None:
     """Fine-tune to the end of the last epoch; returns the best evaluation if there was one."""
-    from models.common.optim import optimizers
+    from models.common.optim.optimizers import make_optimizer
     from models.common.train.batches import BatchPlan
     from models.common.train.loop import Cadence, Job, Trainer
     from models.common.train.metrics_log import plot_curves
@@ -85,10 +80,7 @@ def train(task: Task) -> dict[str, Any] | None:
         task.prepare_evaluation(checkpoint)
     network = build(task, checkpoint, new=task.head)
     settings = config.optimizer
-    optimizer = optimizers.optimizer_class(settings.name)(
-        network.trainable_params(), settings.weight_decay, settings.beta1, settings.beta2, settings.eps,
-        settings.head_rate,
-    )  # fmt: skip
+    optimizer = make_optimizer(settings, network.trainable_params())
     step = TrainStep(
         task.training_network(network), optimizer, settings.max_grad_norm, config.scales_loss, settings.clip
     )

@@ -55,7 +55,7 @@ class FineTuneConfig:
     @property
     def scales_loss(self) -> bool:
         """Whether the loss is scaled."""
-        return self.compute_type == "float16" if self.loss_scale.enable is None else self.loss_scale.enable
+        return self.loss_scale.applies(self.compute_type)
 
     @property
     def samples_per_row(self) -> int:

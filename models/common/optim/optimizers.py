@@ -12,7 +12,7 @@ from mindspore.ops import composite, functional
 
 from models.common.errors import UserError
 from models.common.optim.groups import decays, is_head
-from models.common.optim.settings import OPTIMIZERS
+from models.common.optim.settings import OPTIMIZERS, OptimizerConfig
 
 _adam = ops.Adam()
 _momentum = ops.ApplyMomentum()
@@ -97,6 +97,13 @@ class Momentum(_Optimizer):
         """Update the parameters; `gradients` is a tuple of tensors of their shapes, the rest float32 scalars."""
         update = functional.partial(_momentum_update, factor, learning_rate, self.beta1)
         return self.map(update, self.rate_factor, self.decay, self.parameters, self.m, gradients)
+
+
+def make_optimizer(settings: OptimizerConfig, parameters: Sequence[Parameter]) -> _Optimizer:
+    """The optimizer that the settings name, for these parameters."""
+    return optimizer_class(settings.name)(
+        parameters, settings.weight_decay, settings.beta1, settings.beta2, settings.eps, settings.head_rate
+    )
 
 
 def optimizer_class(name: str) -> type[_Optimizer]:

@@ -1,5 +1,6 @@
 """What an optimizer, its learning rate and its loss scale can be told, on the command line and in a recipe."""
 
+import dataclasses
 from dataclasses import dataclass
 
 from models.common.config import option
@@ -76,6 +77,19 @@ class LossScaleConfig:
     )  # fmt: skip
     window: int = option(1000, "steps without overflow before the scale grows", low=1, aliases=("scale_window",))
     patience: int = option(50, "overflows in a row with which training stops", low=1)
+
+    def applies(self, compute_type: str) -> bool:
+        """Whether the loss of a network that computes in `compute_type` is scaled."""
+        return compute_type == "float16" if self.enable is None else self.enable
+
+    def idle(self, compute_type: str) -> list[str]:
+        """A sentence on a setting that could do nothing while the loss is not scaled."""
+        names = [field.name for field in dataclasses.fields(self) if field.name != "enable"]
+        given = [name for name in names if getattr(self, name) != getattr(LossScaleConfig, name)]
+        if self.applies(compute_type) or not given:
+            return []
+        return [f"--loss_scale.{given[0]} has no use while the loss is not scaled; give --loss_scale.enable true or "
+                "leave it out"]  # fmt: skip
 
     def start(self) -> DynamicLossScale:
         """The scale of a run's first step."""

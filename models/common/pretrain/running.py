@@ -77,7 +77,7 @@ def check(config: PretrainConfig) -> None:
         problems += [f"--{name} is of a network to initialise; --load_checkpoint_path has one" for name in given]
     if config.device_num not in (None, 1) and not config.distribute:
         problems.append(f"--device_num {config.device_num} needs --distribute true")
-    problems += config.optimizer.idle
+    problems += config.optimizer.idle + config.loss_scale.idle(config.compute_type)
     if problems:
         raise UserError("; ".join(problems))
 
@@ -194,10 +194,10 @@ class Phase:
 
     def _plan(self) -> tuple[Corpus, StreamPlan]:
         config = self.config
-        each, left = divmod(self.streams, self.workers.size)
-        if self.streams % self.parts or left:
+        if self.streams % self.parts:
             raise UserError(f"--data_streams {self.streams} is no multiple of {self.workers.size} workers times "
                             f"--accumulation_steps {config.accumulation_steps}")  # fmt: skip
+        each = self.streams // self.workers.size
         own = range(self.workers.rank * each, (self.workers.rank + 1) * each)
         schema = Path(config.schema_dir) if config.schema_dir else None
         corpus = Corpus(Path(config.data_dir), schema, own, self.streams, config.shuffle_samples, self.encoder)
@@ -215,13 +215,11 @@ class Phase:
                       config.eval_samples)  # fmt: skip
 
     def _step(self) -> Any:
-        from models.common.optim import optimizers
+        from models.common.optim.optimizers import make_optimizer
         from models.common.train.step import AccumulatedStep, TrainStep
 
         settings, parts = self.config.optimizer, self.config.accumulation_steps
-        optimizer = optimizers.optimizer_class(settings.name)(
-            self.network.trainable_params(), settings.weight_decay, settings.beta1, settings.beta2, settings.eps
-        )
+        optimizer = make_optimizer(settings, self.network.trainable_params())
         step = TrainStep(
             self.training_network, optimizer, settings.max_grad_norm, self.config.scales_loss, settings.clip,
             several_workers=self.workers.size > 1,

@@ -137,9 +137,9 @@ class StreamPlan:
         samples, most = 0, np.ones(len(self.row_lengths), np.int64)
         for place, stream in enumerate(data.own):
             for window in range(data.windows):
-                targets = data.sizes(stream, window)[1]
+                lengths, targets = data.sizes(stream, window)
                 samples += len(targets)
-                for bucket, planned in enumerate(self._plan(stream, window)):
+                for bucket, planned in enumerate(self._plan(lengths, stream, window)):
                     rows[place, window, bucket] = len(planned)
                     most[bucket] = max([most[bucket], *(int(targets[list(row)].sum()) for row in planned)])
         return rows, samples, most
@@ -155,12 +155,11 @@ class StreamPlan:
         return [places[place] for place in self._permutation(len(places), STEPS, epoch, window)]
 
     def _shuffled_rows(self, epoch: int, window: int, stream: int, bucket: int) -> list[Row]:
-        rows = self._plan(stream, window)[bucket]
+        rows = self._plan(self.data.sizes(stream, window)[0], stream, window)[bucket]
         return [rows[row] for row in self._permutation(len(rows), ROWS, epoch, window, stream, bucket)]
 
-    def _plan(self, stream: int, window: int) -> list[list[Row]]:
+    def _plan(self, lengths: np.ndarray, stream: int, window: int) -> list[list[Row]]:
         """The rows of each length in a window of a stream."""
-        lengths = self.data.sizes(stream, window)[0]
         buckets = np.searchsorted(self.row_lengths[:-1], lengths)  # what is too long for all is refused by plan_rows
         order = self._permutation(len(lengths), PACKING, stream, window)
         return [
