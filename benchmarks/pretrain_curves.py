@@ -100,16 +100,17 @@ class Peer:
         return total
 
     def _losses(self, batch: dict[str, np.ndarray]) -> tuple[Any, Any]:
-        """Sums over targets and over samples."""
+        """Sums over targets and over samples; words are predicted at the targets alone, as by us."""
         import torch
         from torch.nn.functional import cross_entropy
 
-        output = self.model(**{name: torch.from_numpy(batch[name]).long() for name in NAMES})
-        words = torch.from_numpy(batch["mlm_label"]).long().flatten()
+        output = self.model.bert(**{name: torch.from_numpy(batch[name]).long() for name in NAMES})
+        words = torch.from_numpy(batch["mlm_label"]).long()
         relations = torch.from_numpy(batch["next_sentence_label"]).long()
+        hidden = output.last_hidden_state[words >= 0]
         return (
-            cross_entropy(output.prediction_logits.flatten(0, 1), words, ignore_index=-1, reduction="sum"),
-            cross_entropy(output.seq_relationship_logits, relations, reduction="sum"),
+            cross_entropy(self.model.cls.predictions(hidden), words[words >= 0], reduction="sum"),
+            cross_entropy(self.model.cls.seq_relationship(output.pooler_output), relations, reduction="sum"),
         )
 
 
