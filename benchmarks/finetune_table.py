@@ -13,10 +13,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.table import conditions, insert
+from benchmarks.table import conditions, markdown, publish
 from models.common.cli import run_main
 from models.common.errors import UserError
-from models.common.files import read_json, write_text
+from models.common.files import read_json
 
 COLUMNS = ("data", "head", "score", "ours, each seed", "transformers + torch", "difference of the means", "steps")
 # recipe -> what it is scored on, and the score.
@@ -92,9 +92,8 @@ def table(paths: list[Path]) -> str:
         run = read_run(path, result)
         rows[run.recipe, run.head].append(run)
     order = sorted(rows, key=lambda key: (list(TASKS).index(key[0]), key[1]))
-    body = [COLUMNS, ["---"] * len(COLUMNS), *(row(rows[key]) for key in order)]
-    lines = ["| " + " | ".join(cells) + " |" for cells in body]
-    return "\n".join([*lines, "", *(conditions(result) for _, result in results)])
+    lines = markdown(COLUMNS, [row(rows[key]) for key in order])
+    return "\n".join([lines, "", *(conditions(result) for _, result in results)])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -103,11 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULT.json", help="what the benchmarks wrote")
     parser.add_argument("--write", type=Path, metavar="FILE.md", help="put the table into this file")
     args = parser.parse_args(argv)
-    text = table(args.results)
-    if args.write:
-        write_text(args.write, insert(text, args.write))
-    else:
-        print(text)
+    publish(table(args.results), args.write)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ measure nothing and are refused.
 """
 
 import argparse
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -42,7 +43,7 @@ def race_rows(result: dict[str, Any]) -> list[list[str]]:
         for names, ratio in summary["ratios"].items():
             own, _, peer = names.partition(" / ")
             cpu = "" if ratio["cpu_ratio"] is None else f"{ratio['cpu_ratio']:.2f}"
-            speeds = [_number(contenders[name][f"{unit}_per_second"]) for name in (own, peer)]
+            speeds = [number(contenders[name][f"{unit}_per_second"]) for name in (own, peer)]
             rows.append([
                 _short(result["benchmark"]), case, f"{speeds[0]} {unit}", own, peer, speeds[1],
                 f"**{ratio['ratio']:.2f}** ({ratio['lowest']:.2f}-{ratio['highest']:.2f})", cpu,
@@ -115,21 +116,21 @@ def tables(paths: list[Path]) -> str:
     for titles, rows, lines in ((RACES, races, below["races"]), (RUNS, runs, below["runs"])):
         if rows:
             means = difference_of_means(fine_tuned) if titles is RUNS else []
-            parts.append(
-                "\n".join([_line(titles), _line(["---"] * len(titles)), *map(_line, rows), "", *means, *lines])
-            )
+            parts.append("\n".join([markdown(titles, rows), "", *means, *lines]))
     return "\n\n".join(parts)
 
 
-def _line(cells: Any) -> str:
-    return "| " + " | ".join(cells) + " |"
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """The lines of a table."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (columns, ["---"] * len(columns), *rows))
 
 
 def _short(module: str) -> str:
     return module.removeprefix("benchmarks.")
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """With as many digits as a table needs."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
@@ -150,14 +151,18 @@ def insert(text: str, where: Path) -> str:
     return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
+def publish(text: str, where: Path | None) -> None:
+    """Put `text` between the two marks of a file, or print it."""
+    if where:
+        write_text(where, insert(text, where))
+    else:
+        print(text)
+
+
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
     args = parse(argv)
-    text = tables(args.results)
-    if args.write:
-        write_text(args.write, insert(text, args.write))
-    else:
-        print(text)
+    publish(tables(args.results), args.write)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted(path for path in REPOSITORY.rglob("README*.md") if ".venv" not in path.parts)
+READMES = [path for path in REPOSITORY.rglob("README*.md") if ".venv" not in path.parts]
+DOCUMENTS = sorted([*READMES, *REPOSITORY.glob("docs/*.md")])
 SCRIPTS = sorted((REPOSITORY / "scripts").glob("*.sh"))
 
 
