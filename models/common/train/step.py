@@ -83,7 +83,8 @@ class _Update(nn.Cell):
         self.several_workers = several_workers
         if several_workers:
             self.sum_loss = ops.AllReduce()
-            self.sums = tuple(ops.AllReduce() for _ in optimizer.parameters)
+            # What has a fusion number in common, MindSpore may send in one piece: docs/pretraining_at_scale.md.
+            self.sums = tuple(ops.AllReduce().add_prim_attr("fusion", 1) for _ in optimizer.parameters)
 
     def construct(self, loss, gradients, learning_rate, step, loss_scale):
         if self.several_workers:
