@@ -1,7 +1,11 @@
 """A small corpus of real sentences, its pretraining features, and the flags of a tiny network on them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+
+from mindspore import Tensor
+from mindspore.dataset import GeneratorDataset
 
 from data_tools.convert import PretrainConversion, convert_pretrain
 from data_tools.features.pretrain import PretrainOptions
@@ -37,3 +41,8 @@ def curve(run: Path) -> list[dict]:
     """What was logged of each step."""
     lines = (run / "metrics.jsonl").read_text().splitlines()
     return [entry for entry in map(json.loads, lines) if entry["group"] == "train"]
+
+
+def host_queue(dataset: GeneratorDataset) -> Iterator[list[Tensor]]:
+    """In place of a device's queue: the rows of a dataset, made in its thread, as MindSpore hands them to Python."""
+    yield from dataset.create_tuple_iterator(num_epochs=1)

@@ -35,6 +35,10 @@ def samples_of(batch: PackedBatch) -> int:
     return len(batch.samples)
 
 
+def targets_of(samples, batch: PackedBatch) -> int:
+    return int(pretrain.target_counts(samples)[batch.samples].sum())
+
+
 def tokens_of(batch: PackedBatch) -> int:
     return int((batch.arrays["sequence_ids"] > 0).sum())
 
@@ -51,7 +55,7 @@ def pretraining(samples, batch):
 NETWORKS = {
     "pretraining": (
         lambda: bert.BertForPreTraining(TINY, SLOTS), training.PretrainingTrainingNetwork, pretraining,
-        lambda samples, batch: pretrain.counts(pretraining(samples, batch)),
+        lambda samples, batch: [targets_of(samples, batch), samples_of(batch)],
     ),
     "span": (
         lambda: bert.BertForQuestionAnswering(TINY), training.SpanTrainingNetwork,

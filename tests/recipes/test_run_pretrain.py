@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,19 @@ import pytest
 
 from data_tools.feature_store import load_features
 from models.bert import pretrain_eval, run_pretrain
+from models.bert.config import NETWORKS
 from models.common.errors import UserError
+from models.common.launch.rank_commands import read_settings
+from models.common.pretrain import running
+from models.common.train import sink
+from models.common.train.workers import Workers
 from models.common.weights.reading import read_checkpoint
-from tests.pretraining import curve, write_corpus, write_features, write_network
+from tests.commands import flags as words_of
+from tests.pretraining import curve, host_queue, write_corpus, write_features, write_network
 from tests.tiny import write_weights
 from tests.tolerances import TOLERANCES
+
+LAUNCHER = Path(__file__).resolve().parents[2] / "scripts/ascend_distributed_launcher"
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +37,17 @@ def data(tmp_path_factory, minilm_dir) -> Path:
     return folder
 
 
-def train(data: Path, run: Path, *flags: object) -> list[dict]:
-    """The curve of a run."""
+def command_line(data: Path, run: Path, *flags: object) -> list[str]:
     settings = {"--network": data / "network.json", "--data_dir": data / "features", "--save_checkpoint_path": run,
                 "--vocab_file_path": data / "vocab.txt", "--train_batch_size": 8, "--save_checkpoint_steps": 2,
                 "--optimizer.learning_rate": 1e-3}  # fmt: skip
     given = dict(zip(flags[::2], flags[1::2], strict=True))
-    words = [str(word) for pair in {**settings, **given}.items() for word in pair]
-    run_pretrain.main(words)
+    return [str(word) for pair in {**settings, **given}.items() for word in pair]
+
+
+def train(data: Path, run: Path, *flags: object) -> list[dict]:
+    """The curve of a run."""
+    run_pretrain.main(command_line(data, run, *flags))
     return curve(run)
 
 
@@ -127,7 +139,10 @@ def test_it_starts_from_weights(data, tmp_path, capsys):
         (("--device_num", 2), "needs --distribute true"),
         (("--distribute", "true"), "is not one of several"),
         (("--allreduce_post_accumulation", "false"), "must be one of true"),
-        (("--enable_data_sink", "true"), "must be one of false"),
+        (("--enable_data_sink", "true"), "--enable_data_sink true needs --device_target GPU or Ascend"),
+        (("--enable_data_sink", "true", "--packing", "false", "--bucket_list", "40,64"), "all rows are of one length"),
+        (("--data_sink_steps", 2), "--data_sink_steps 2 has no use without --enable_data_sink true"),
+        (("--data_sink_steps", 2, "--enable_lossscale", "true"), "cannot go with a scaled loss"),
         (("--network", "giant"), "network 'giant' is unknown; one of base, nezha, large, large_boost, small"),
         (("--vocab_size", 1000), "holds token id"),
         (("--accumulation_steps", 5), "has 4 files, 5 are needed"),
@@ -139,6 +154,66 @@ def test_it_starts_from_weights(data, tmp_path, capsys):
 def test_what_cannot_work_is_refused(data, tmp_path, flags, says):
     with pytest.raises(UserError, match=says):
         train(data, tmp_path / "run", *flags)
+
+
+SUNK = ("--enable_data_sink", "true", "--data_sink_steps", 3)
+
+
+def test_the_data_sink_is_taken_where_a_device_has_it(data, tmp_path):
+    for target in ("GPU", "Ascend"):
+        running.check(run_pretrain.parse(command_line(data, tmp_path, *SUNK, "--device_target", target)))
+
+
+def test_the_settings_of_the_ascend_launcher_are_taken():
+    settings = read_settings(LAUNCHER / "hyper_parameter_config.ini")
+    config = run_pretrain.parse(words_of({**settings, "device_target": "Ascend", "data_dir": "wiki"}))
+    running.check(config)
+    assert config.enable_data_sink and config.scales_loss
+
+
+def run_phase(data: Path, run: Path, *flags: object) -> None:
+    """What the command does once it has found its device."""
+    config = run_pretrain.parse(command_line(data, run, *flags))
+    running.Phase(config, run, NETWORKS, Workers(), running.starting_point(config, NETWORKS)).run()
+
+
+def logged(run: Path) -> list[dict]:
+    entries = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in entry.items() if name != "seconds"} for entry in entries]
+
+
+def test_data_that_go_ahead_and_losses_read_together_change_nothing(data, tmp_path, monkeypatch):
+    """Through the dataset of the data sink, and read three at a time, but for an evaluation and a checkpoint."""
+    flags = ("--train_steps", 10, "--train_with_eval", "true", "--eval_data_dir", data / "features", "--eval_steps", 7,
+             "--save_checkpoint_steps", 5, "--save_checkpoint_num", 2)  # fmt: skip
+    one_by_one, together = tmp_path / "one by one", tmp_path / "together"
+    train(data, one_by_one, *flags)
+    monkeypatch.setattr(sink, "sunk_inputs", partial(sink.sunk_inputs, queue=host_queue))
+    run_phase(data, together, *flags, *SUNK)
+    seconds = [entry["seconds"] for entry in curve(together)]
+    groups = [range(3), range(3, 5), range(5, 7), range(7, 10)]
+    assert [seconds[group[0]] for group in groups for _ in group] == seconds
+    assert logged(together) == logged(one_by_one)
+    files = [
+        path.relative_to(one_by_one) for path in one_by_one.rglob("*.*") if path.suffix in (".safetensors", ".json")
+    ]
+    assert len(files) >= 6
+    for file in files:
+        assert (together / file).read_bytes() == (one_by_one / file).read_bytes(), file
+
+
+def test_a_divergence_among_losses_read_together_ends_the_run_where_it_is(data, tmp_path):
+    flags = ("--train_steps", 6, "--save_checkpoint_steps", 0, "--optimizer.learning_rate", 1e30,
+             "--optimizer.warmup_steps", 0)  # fmt: skip
+    ends = []
+    for count in (1, 6):
+        run = tmp_path / str(count)
+        with pytest.raises(UserError, match="training has diverged") as error:
+            run_phase(data, run, *flags, "--data_sink_steps", count)
+        ends.append((str(error.value), logged(run)))
+        assert not (run / "checkpoints").exists() and not (run / "last").exists()
+    assert ends[0] == ends[1]
+    assert 0 < len(ends[0][1]) < 5
 
 
 def test_features_that_do_not_fit_are_refused(data, tmp_path):

@@ -1,6 +1,5 @@
 """Streams of shards: every sample once an epoch, whatever the number of workers, windows and row lengths."""
 
-import threading
 from collections import Counter
 
 import numpy as np
@@ -8,35 +7,10 @@ import pytest
 
 from models.common.errors import UserError
 from models.common.train.streams import StreamData, StreamPlan
+from models.common.train.workers import Workers
+from tests.threads import Threads
 
 STREAMS, WINDOWS, EPOCHS = 4, 3, 2
-
-
-class Threads:
-    """Workers as threads: each leaves its values and takes the result of all."""
-
-    def __init__(self, count: int) -> None:
-        self.values: dict[int, np.ndarray] = {}
-        self.barrier = threading.Barrier(count)
-
-    def worker(self, rank: int) -> "Threads.Worker":
-        return Threads.Worker(self, rank)
-
-    class Worker:
-        def __init__(self, all_of_them: "Threads", rank: int) -> None:
-            self.all, self.rank = all_of_them, rank
-
-        def sum(self, values):
-            return self._combined(values, np.sum)
-
-        def max(self, values):
-            return self._combined(values, np.max)
-
-        def _combined(self, values, how):
-            self.all.barrier.wait()
-            self.all.values[self.rank] = values
-            self.all.barrier.wait()
-            return how(list(self.all.values.values()), axis=0)
 
 
 def sizes(stream: int, window: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,19 +23,13 @@ def sizes(stream: int, window: int) -> tuple[np.ndarray, np.ndarray]:
 
 def plans(workers: int, **settings) -> list[StreamPlan]:
     """The plan of each worker, which owns every `workers`-th stream."""
-    together, made = Threads(workers), [None] * workers
 
-    def make(rank: int) -> None:
-        data = StreamData(range(rank, STREAMS, workers), STREAMS, WINDOWS, sizes)
+    def make(worker: Workers) -> StreamPlan:
+        data = StreamData(range(worker.rank, STREAMS, workers), STREAMS, WINDOWS, sizes)
         defaults = {"row_lengths": (64,), "step_samples": 32, "epochs": EPOCHS, "seed": 7}
-        made[rank] = StreamPlan(data, workers=together.worker(rank), **{**defaults, **settings})
+        return StreamPlan(data, workers=worker, **{**defaults, **settings})
 
-    threads = [threading.Thread(target=make, args=(rank,)) for rank in range(workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return made
+    return Threads(workers).run(make)
 
 
 def steps_of(made: list[StreamPlan]) -> list[dict]:
@@ -109,6 +77,21 @@ def test_rows_hold_their_samples_and_no_more_targets_than_the_plan_says():
     assert list(most.values()) == plan.most_targets
 
 
+@pytest.mark.parametrize("settings", [{}, {"max_samples": 8}, {"row_lengths": (16, 32, 64)}])
+def test_counts_of_a_window_are_those_of_its_steps(settings):
+    plan = plans(2, **settings)[1]
+    steps = [plan.step(index) for index in range(plan.total_steps)]
+    windows = Counter((step.epoch, step.window) for step in steps)
+    assert [step.number for step in steps] == [number for count in windows.values() for number in range(count)]
+    assert {window: len(plan.counts(*window)) for window in windows} == windows
+    for step in steps:
+        expected = []
+        for part in step.parts:
+            targets = [sizes(part.stream, step.window)[1][sample] for row in part.rows for sample in row]
+            expected.append([sum(targets), len(targets)])
+        assert plan.counts(step.epoch, step.window)[step.number].tolist() == expected
+
+
 def test_epochs_differ_and_a_seed_repeats():
     first, second = plans(1)[0], plans(1)[0]
     steps = steps_of([first])
@@ -137,8 +120,7 @@ def test_steps_can_be_fewer_than_the_epochs_have():
 
 def test_no_samples_at_all_and_a_sample_that_fits_no_row_are_refused():
     nothing = StreamData([0], 1, 1, lambda *_: (np.zeros(0, int), np.zeros(0, int)))
-    worker = Threads(1).worker(0)
     with pytest.raises(UserError, match="no samples"):
-        StreamPlan(nothing, (64,), 8, 1, 1, worker)
+        StreamPlan(nothing, (64,), 8, 1, 1, Workers())
     with pytest.raises(UserError, match="more than the row length"):
-        StreamPlan(StreamData([0], 1, 1, sizes), (32,), 8, 1, 1, worker)
+        StreamPlan(StreamData([0], 1, 1, sizes), (32,), 8, 1, 1, Workers())

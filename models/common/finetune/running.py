@@ -8,6 +8,7 @@ predictions and eval.json. The same command started again goes on where the run 
 
 import dataclasses
 import json
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,7 @@ def train(task: Task) -> dict[str, Any] | None:
     """Fine-tune to the end of the last epoch; returns the best evaluation if there was one."""
     from models.common.optim.optimizers import make_optimizer
     from models.common.train.batches import BatchPlan
+    from models.common.train.inputs import host_inputs
     from models.common.train.loop import Cadence, Job, Trainer
     from models.common.train.metrics_log import plot_curves
     from models.common.train.step import TrainStep
@@ -99,7 +101,7 @@ def train(task: Task) -> dict[str, Any] | None:
         plan=plan,
         schedule=settings.schedule_of(plan.total_steps),
         seed=config.seed,
-        make_inputs=make_inputs,
+        inputs=partial(host_inputs, plan, make_inputs),
         save_weights=saver.save,
         identity=identity(task, checkpoint, features),
         evaluate=evaluation.score if evaluation else None,

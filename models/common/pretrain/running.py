@@ -10,9 +10,10 @@ many workers as it is given then.
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,26 @@ def check(config: PretrainConfig) -> None:
         problems += [f"--{name} is of a network to initialise; --load_checkpoint_path has one" for name in given]
     if config.device_num not in (None, 1) and not config.distribute:
         problems.append(f"--device_num {config.device_num} needs --distribute true")
-    problems += config.optimizer.idle + config.loss_scale.idle(config.compute_type)
+    problems += config.optimizer.idle + config.loss_scale.idle(config.compute_type) + data_sink_problems(config)
     if problems:
         raise UserError("; ".join(problems))
+
+
+def data_sink_problems(config: PretrainConfig) -> list[str]:
+    """A sentence on each thing that the data sink cannot do."""
+    problems = []
+    if config.enable_data_sink and config.device_target == "CPU":
+        problems.append("--enable_data_sink true needs --device_target GPU or Ascend: MindSpore has no queue for the "
+                        "data of a CPU, where the next data are read in the background without it")  # fmt: skip
+    if config.enable_data_sink and len(config.row_lengths or ()) > 1:
+        problems.append(f"--enable_data_sink true cannot go with --bucket_list {config.bucket_list}: in the queue, all "
+                        "rows are of one length")  # fmt: skip
+    if config.data_sink_steps > 1 and not config.enable_data_sink:
+        problems.append(f"--data_sink_steps {config.data_sink_steps} has no use without --enable_data_sink true")
+    if config.data_sink_steps > 1 and config.scales_loss:
+        problems.append(f"--data_sink_steps {config.data_sink_steps} cannot go with a scaled loss, whose next scale "
+                        "depends on this step's gradients; give 1, or --loss_scale.enable false")  # fmt: skip
+    return problems
 
 
 def device_of(config: PretrainConfig) -> int:
@@ -148,12 +166,11 @@ class Phase:
 
         config, plan = self.config, self.plan
         scorer = self._scorer() if config.train_with_eval else None
-        batches = PretrainingBatches(self.corpus, plan, config.accumulation_steps, self.workers)
         job = Job(
             plan=plan,
             schedule=config.optimizer.schedule_of(plan.total_steps),
             seed=config.seed,
-            make_inputs=batches.inputs,
+            inputs=self._inputs(),
             save_weights=self._save_weights,
             identity=self._identity(),
             evaluate=scorer.score if scorer else None,
@@ -167,7 +184,7 @@ class Phase:
             f"{plan.samples / plan.epoch_steps:.1f} samples a step"
         )
         kept = config.save_checkpoint_num if config.enable_save_ckpt else 0
-        cadence = Cadence(config.eval_steps, config.save_checkpoint_steps, kept)
+        cadence = Cadence(config.eval_steps, config.save_checkpoint_steps, kept, config.data_sink_steps)
         trainer = Trainer(self.folder, self._step(), job, cadence, self.workers)
         completed = trainer.resume()
         if self.workers.writes:
@@ -207,6 +224,16 @@ class Phase:
             config.max_samples_per_row if config.packing else 1, None if config.train_steps < 0 else config.train_steps,
         )  # fmt: skip
         return corpus, plan
+
+    def _inputs(self) -> Callable[[int], Any]:
+        batches = PretrainingBatches(self.corpus, self.plan, self.config.accumulation_steps, self.workers)
+        if self.config.enable_data_sink:
+            from models.common.train.sink import sunk_inputs
+
+            return partial(sunk_inputs, self.plan, batches)
+        from models.common.train.inputs import host_inputs
+
+        return partial(host_inputs, self.plan, batches.inputs)
 
     def _scorer(self) -> Scorer:
         config = self.config

@@ -74,8 +74,13 @@ class PretrainConfig:
     eval_batch_size: int = option(8, "rows an evaluation batch holds", low=1)
     eval_samples: int | None = option(None, "score on so many of them only", low=1)
     enable_data_sink: bool = option(
-        False, "false: the next data are read in the background, and every step's loss is known", choices=(False,)
-    )
+        False, "batches go ahead of the steps through a queue of the device: GPU and Ascend only; without it the next "
+        "data are read in the background, and a batch is made when its step begins",
+    )  # fmt: skip
+    data_sink_steps: int = option(
+        1, "steps that the device is given before their losses are looked at, with enable_data_sink and a loss that is "
+        "not scaled; a divergence may be noticed that much later", low=1,
+    )  # fmt: skip
     seed: int = option(1, "of shuffling, dropout and new parameters", low=0, high=2**31 - 1)
     compute_type: str = option(
         "float32", "what the encoder multiplies in; float16 needs a GPU or Ascend", choices=COMPUTE_TYPES
@@ -122,5 +127,6 @@ FREE_TO_CHANGE = frozenset({
     "device_id", "device_num", "distribute", "network", "vocab_size", "data_dir", "schema_dir", "vocab_file_path",
     "train_batch_size", "accumulation_steps", "data_streams", "enable_save_ckpt", "save_checkpoint_path",
     "save_checkpoint_steps", "save_checkpoint_num", "load_checkpoint_path", "train_with_eval", "eval_data_dir",
-    "eval_steps", "eval_batch_size", "eval_samples", "enable_data_sink", "allreduce_post_accumulation", "phase2",
+    "eval_steps", "eval_batch_size", "eval_samples", "enable_data_sink", "data_sink_steps",
+    "allreduce_post_accumulation", "phase2",
 })  # fmt: skip

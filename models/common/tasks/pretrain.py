@@ -47,12 +47,6 @@ def training_inputs(samples: Samples, batch: PackedBatch, max_samples: int, max_
     return arrays
 
 
-def counts(inputs: Sequence[np.ndarray]) -> np.ndarray:
-    """How many targets and samples there are in `training_inputs`: what the two losses are means over; float64 [2]."""
-    _, _, _, _, _, _, targets, _, existing = inputs
-    return np.array([targets.sum(dtype=np.float64), existing.sum(dtype=np.float64)])
-
-
 class Tally:
     """The scores of any number of evaluated batches."""
 

@@ -10,21 +10,21 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import mindspore as ms
-import numpy as np
 from mindspore import Tensor
 
 from models.common.errors import UserError
 from models.common.optim.loss_scale import DynamicLossScale
 from models.common.optim.schedule import Schedule
 from models.common.progress import Progress
-from models.common.train.batches import BatchPlan, StepPlan
+from models.common.train.batches import BatchPlan
 from models.common.train.checkpoints import CheckpointFolder, State
+from models.common.train.inputs import Inputs
 from models.common.train.metrics_log import MetricsLog, NoLog
 from models.common.train.step import AccumulatedStep, TrainStep, scalar
 from models.common.train.workers import Workers
@@ -55,18 +55,24 @@ def uninterrupted() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Cadence:
-    """How often, in steps; 0 means at the end of each epoch. `keep` checkpoints stay on disk; 0 saves none."""
+    """How often, in steps; 0 means at the end of each epoch. `keep` checkpoints stay on disk; 0 saves none.
+
+    look: so many steps, at most, are begun before the results of the first are waited for; their log lines then come
+    together, and a divergence or Ctrl-C is noticed as much later. More than 1 needs a loss that is not scaled: the
+    next scale depends on what this step gave.
+    """
 
     evaluate: int = 0
     checkpoint: int = 0
     keep: int = 2
+    look: int = 1
 
 
 @dataclass(frozen=True)
 class Job:
     """What is trained.
 
-    make_inputs: the plan of a step -> (arrays of the batch in the order of the network's inputs, number of samples).
+    inputs: how many steps are completed -> the inputs of those behind them (`models.common.train.inputs`).
     evaluate: scores the present weights; None trains without. score: the name of the score that "best" means.
     save_weights: called with "best" after an evaluation better than all before, and with "last" at the end.
     identity: JSON-ready; a run can only be resumed by one of the same identity (settings, data, first weights).
@@ -76,13 +82,24 @@ class Job:
     plan: BatchPlan
     schedule: Schedule
     seed: int
-    make_inputs: Callable[[StepPlan], tuple[list[np.ndarray], int]]
+    inputs: Callable[[int], Inputs]
     save_weights: Callable[[str], None]
     identity: Mapping[str, Any]
     evaluate: Callable[[], Mapping[str, float]] | None = None
     evaluation_identity: str = ""
     score: str = "f1"
     loss_scale: DynamicLossScale | None = None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A step that the device works on: what is known of it, and its results, as far as they are there."""
+
+    index: int
+    epoch: int
+    samples: int
+    rate: float
+    results: tuple[Tensor, Tensor, Tensor]  # loss, gradient norm, were all gradients finite
 
 
 class Trainer:
@@ -106,13 +123,15 @@ class Trainer:
         total = self.job.plan.total_steps
         log = MetricsLog(self.folder, completed) if self.workers.writes else NoLog()
         try:
-            with Progress("train", total, "step", initial=completed) as progress:
-                for index in range(completed, total):
+            with (
+                Progress("train", total, "step", initial=completed) as progress,
+                closing(self.job.inputs(completed)) as inputs,
+            ):
+                for steps in self._between_looks(completed):
                     with uninterrupted():
-                        values = self._train_step(index)
-                        log.write(index + 1, "train", values)
-                    progress.update(loss=values["loss"], lr=values["learning_rate"])
-                    self._after_step(index + 1, log)
+                        began = time.perf_counter()
+                        self._look([self._begin(index, inputs) for index in steps], began, log, progress)
+                    self._after_step(steps.stop, log)
             if self.job.evaluate is not None and self.best is None:
                 # A finished run is given something else to be scored on.
                 self._evaluate(total, log)
@@ -123,41 +142,65 @@ class Trainer:
         self.job.save_weights("last")
         return self.best
 
-    def _train_step(self, index: int) -> dict[str, Any]:
-        began = time.perf_counter()
-        plan = self.job.plan.step(index)
-        arrays, samples = self.job.make_inputs(plan)
-        rate = self.job.schedule(index)
-        scale = self.job.loss_scale
-        loss, norm, finite = self.step(
+    def _between_looks(self, completed: int) -> Iterator[range]:
+        """The steps behind the completed ones, in groups whose results are read together; none goes on behind an
+        evaluation, a checkpoint, or the end."""
+        first = completed
+        for behind in range(completed + 1, self.job.plan.total_steps + 1):
+            if behind - first == self.cadence.look or self._evaluates(behind) or self._saves(behind):
+                yield range(first, behind)
+                first = behind
+
+    def _begin(self, index: int, inputs: Inputs) -> Begun:
+        """Give the device a step to work on."""
+        scale, rate = self.job.loss_scale, self.job.schedule(index)
+        tensors, samples, epoch = next(inputs)
+        results = self.step(
             # Workers draw their dropout as steps that follow each other.
             Tensor([self.job.seed, index * self.workers.size + self.workers.rank], ms.int32),
             scalar(rate),
             scalar(index + 1),
             scalar(scale.scale if scale else 1.0),
-            *(Tensor(array) for array in arrays),
+            *tensors,
         )
-        values = {"loss": float(loss.asnumpy()), "grad_norm": float(norm.asnumpy()), "learning_rate": rate}
-        values |= {"epoch": plan.epoch, "samples": samples, "seconds": round(time.perf_counter() - began, 4)}
-        if scale is not None:
-            values["loss_scale"] = scale.scale
-            diverged = scale.exhausted and not bool(finite.asnumpy())
-            scale.update(bool(finite.asnumpy()))
-            values["overflows"] = scale.overflows
+        return Begun(index, epoch, samples, rate, results)
+
+    def _look(self, begun: list[Begun], began: float, log: MetricsLog, progress: Progress) -> None:
+        """Read the results of steps, the first of which began at that time; log them up to one that has diverged."""
+        read = [[result.asnumpy().item() for result in step.results] for step in begun]
+        seconds = round((time.perf_counter() - began) / len(begun), 4)
+        for step, (loss, norm, finite) in zip(begun, read, strict=True):
+            values = {"loss": loss, "grad_norm": norm, "learning_rate": step.rate}
+            values |= {"epoch": step.epoch, "samples": step.samples, "seconds": seconds}
+            values |= self._judge(step.index, loss, norm, finite)
+            log.write(step.index + 1, "train", values)
+            progress.update(loss=loss, lr=step.rate)
+
+    def _judge(self, index: int, loss: float, norm: float, finite: bool) -> dict[str, float]:
+        """Adapt the loss scale, if there is one, and tell about it. Raises `UserError` when training has diverged."""
+        scale, told, reason = self.job.loss_scale, {}, f"loss {loss}, gradient norm {norm}"
+        if scale is None:
+            diverged = not (math.isfinite(loss) and math.isfinite(norm))
         else:
-            diverged = not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"]))
+            diverged, used = scale.exhausted and not finite, scale.scale
+            scale.update(finite)
+            told = {"loss_scale": used, "overflows": scale.overflows}
+            reason += f", overflow {scale.overflows_in_a_row} in a row, with loss scale {used:g}"
         if diverged:
-            reason = f"loss {values['loss']}, gradient norm {values['grad_norm']}"
-            if scale is not None:
-                reason += f", overflow {scale.overflows_in_a_row} in a row, with loss scale {values['loss_scale']:g}"
             raise UserError(f"step {index + 1}: {reason}; training has diverged, lower the learning rate")
-        return values
+        return told
 
     def _after_step(self, completed: int, log: MetricsLog) -> None:
-        if self.job.evaluate is not None and self._due(completed, self.cadence.evaluate):
+        if self._evaluates(completed):
             self._evaluate(completed, log)
-        if self._due(completed, self.cadence.checkpoint):
+        if self._saves(completed):
             self._save(completed)
+
+    def _evaluates(self, completed: int) -> bool:
+        return self.job.evaluate is not None and self._due(completed, self.cadence.evaluate)
+
+    def _saves(self, completed: int) -> bool:
+        return self._due(completed, self.cadence.checkpoint)
 
     def _evaluate(self, completed: int, log: MetricsLog) -> None:
         scores = dict(self.job.evaluate())

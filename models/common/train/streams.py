@@ -40,11 +40,12 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class StreamStep:
-    """One step: its epoch from 0, the window it reads, the length of its rows, a part for each own stream, and the
-    window that is read next, None at the end."""
+    """One step: its epoch from 0, the window it reads, which of the window's steps it is, the length of its rows, a
+    part for each own stream, and the window that is read next, None at the end."""
 
     epoch: int
     window: int
+    number: int
     row_length: int
     parts: Sequence[Part]
     next_window: int | None
@@ -103,6 +104,7 @@ class StreamPlan:
         self._turns = lru_cache(maxsize=2)(self._window_turns)
         self._places = lru_cache(maxsize=2)(self._step_places)
         self._rows = lru_cache(maxsize=2 * len(data.own) * len(self.row_lengths))(self._shuffled_rows)
+        self.counts = lru_cache(maxsize=1)(self._counts)
 
     @property
     def total_steps(self) -> int:
@@ -112,14 +114,30 @@ class StreamPlan:
     def step(self, index: int) -> StreamStep:
         """The plan of step `index`, counted from 0."""
         epoch, window, begin, end = self._window(index)
-        bucket, number = self._places(epoch, window)[index - begin]
-        first = number * self.rows_per_part
+        number = index - begin
+        length, parts = self._taken(epoch, window, number)
+        following = self._window(end)[1] if end < self.total_steps else None
+        return StreamStep(epoch, window, number, length, parts, following)
+
+    def _taken(self, epoch: int, window: int, number: int) -> tuple[int, list[Part]]:
+        """The length of the rows of a window's step, and what it takes from each own stream."""
+        bucket, place = self._places(epoch, window)[number]
+        first = place * self.rows_per_part
         parts = [
             Part(stream, self._rows(epoch, window, stream, bucket)[first : first + self.rows_per_part])
             for stream in self.data.own
         ]
-        following = self._window(end)[1] if end < self.total_steps else None
-        return StreamStep(epoch, window, self.row_lengths[bucket], parts, following)
+        return self.row_lengths[bucket], parts
+
+    def _counts(self, epoch: int, window: int) -> np.ndarray:
+        """How many targets and samples each step of a window takes from each own stream, int64 [steps, streams, 2]."""
+        targets = {stream: self.data.sizes(stream, window)[1] for stream in self.data.own}
+        counts = []
+        for number in range(len(self._places(epoch, window))):
+            for part in self._taken(epoch, window, number)[1]:
+                samples = [sample for row in part.rows for sample in row]
+                counts.append((targets[part.stream][samples].sum(), len(samples)))
+        return np.array(counts, np.int64).reshape(-1, len(self.data.own), 2)
 
     def _window(self, index: int) -> tuple[int, int, int, int]:
         """Of a step: its epoch, its window, that window's first step, and the first one behind it."""
