@@ -14,11 +14,11 @@ from transformers import BertConfig, BertForQuestionAnswering
 
 from benchmarks import (
     deployment_speed,
+    epochs,
     latency_grid,
     samples,
     sidebyside,
     table,
-    training_speed,
 )  # fmt: skip
 from data_tools.feature_store import FeatureSet
 from models.common.cli import run_main
@@ -270,10 +270,10 @@ def test_another_loss_or_fewer_examples_are_an_error(change, message):
     ours = {"mean_loss": 2.0, "examples": 4, "real_tokens": 9}
     contenders = {"ours": {"repetitions": [ours]}, "peer": {"repetitions": [ours | {"mean_loss": 2.2}]}}
     work = {"examples": 4, "real_tokens": 9}
-    training_speed.check_losses({"contenders": contenders}, work)
+    epochs.check_losses({"contenders": contenders}, work)
     contenders["peer"]["repetitions"] = [ours | change]
     with pytest.raises(UserError, match=message):
-        training_speed.check_losses({"contenders": contenders}, work)
+        epochs.check_losses({"contenders": contenders}, work)
 
 
 RACE = "--output {folder}/out.json"
