@@ -277,6 +277,7 @@ def test_another_loss_or_fewer_examples_are_an_error(change, message):
 
 
 RACE = "--output {folder}/out.json"
+CURVES = "--data_dir features --eval_data_dir features --output_dir {folder}/curves --"
 MISTAKES = [
     ("training_speed", f"{RACE} --samples 0 --batch_size -1", "--samples must be at least 1, got 0; --batch_size"),
     ("training_speed", f"{RACE} --weights {{folder}}", "no config.json and no vocab.txt there"),
@@ -290,6 +291,8 @@ MISTAKES = [
     ("conversion", f"{RACE} --formats numpy --data_file {{weights}}/config.json", "ours: "),
     ("pretrain_data", f"{RACE} --data_file no.txt", "--data_file no.txt: no such file"),
     ("pretrain_data", f"{RACE} --formats numpy --data_file {{weights}}/config.json", "ours: "),
+    ("pretrain_curves", f"{CURVES} --optimizer.name lamb", "leave out --optimizer.name"),
+    ("pretrain_curves", f"{CURVES} --packing true --bucket_list 32,64", "leave out --packing, --bucket_list"),
     ("peer_squad_finetune", "--output_dir {folder}/peer --epochs 0", "--epochs must be at least 1"),
     ("peer_squad_finetune", "--output_dir {folder}/peer --train_file {data}", "go together"),
     ("peer_squad_finetune", "--output_dir {folder}/peer --doc_stride 384", "no room"),
