@@ -8,22 +8,25 @@ stopped; the peer's finished curve is kept. Dropout is drawn by each side for it
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
 from benchmarks.environment import record
+from benchmarks.epochs import in_parts
 from models.bert import pretrain_eval, run_pretrain
 from models.bert.config import NETWORKS
 from models.common.cli import run_main
+from models.common.encoder_config import EncoderConfig
 from models.common.errors import UserError
 from models.common.files import read_json, write_json
+from models.common.optim.settings import OptimizerConfig
 from models.common.pretrain.corpus import Corpus
-from models.common.pretrain.running import starting_point
-from models.common.pretrain.settings import PretrainConfig
+from models.common.pretrain.running import starting_point, with_overrides
+from models.common.pretrain.settings import PretrainConfig, SecondPhaseConfig
 from models.common.progress import Progress
 from models.common.train.metrics_log import read_metrics
 from models.common.train.streams import StreamPlan
@@ -31,32 +34,22 @@ from models.common.train.workers import Workers
 
 WINDOW = 50  # steps whose mean is drawn and compared
 PART = 16  # samples torch computes at once
-NAMES = ("input_ids", "attention_mask", "token_type_ids")
-
-
-def make_weights(config: PretrainConfig, folder: Path, seed: int) -> Path:
-    """Random weights of transformers for both sides, with the network's config."""
-    import torch
-    from transformers import BertConfig, BertForPreTraining
-
-    if not (folder / "config.json").is_file():
-        torch.manual_seed(seed)
-        encoder = starting_point(config, NETWORKS).encoder.to_dict()
-        BertForPreTraining(BertConfig(**encoder)).save_pretrained(folder)
-    return folder
+# The settings of ours that the peer cannot do otherwise; of the optimizer, those of the default.
+PEER = {"packing": False, "bucket_list": None, "accumulation_steps": 1, "data_streams": None, "schema_dir": None,
+        "distribute": False, "phase2": SecondPhaseConfig()}  # fmt: skip
+PEERS_OPTIMIZER = ("name", "head_learning_rate", "beta1", "beta2", "eps", "clip")
 
 
 class Peer:
     """transformers' BertForPreTraining."""
 
-    def __init__(self, config: PretrainConfig, weights: Path) -> None:
+    def __init__(self, config: PretrainConfig, encoder: EncoderConfig, weights: Path) -> None:
         from transformers import BertForPreTraining
 
         from benchmarks.peer_squad_finetune import make_optimizer
 
         self.config = config
         self.model = BertForPreTraining.from_pretrained(weights)
-        encoder = starting_point(config, NETWORKS).encoder
         self.corpus = Corpus(Path(config.data_dir), None, [0], 1, config.shuffle_samples, encoder)
         self.plan = StreamPlan(
             self.corpus.data, (self.corpus.row_length,), config.train_batch_size, config.epoch_size, config.seed,
@@ -69,12 +62,12 @@ class Peer:
         """The loss of every step."""
         import torch
 
-        losses = []
+        losses, norm = [], self.config.optimizer.max_grad_norm or math.inf
         self.model.train()
         with Progress("train", self.plan.total_steps, "step") as progress:
             for index in range(self.plan.total_steps):
                 losses.append(self._step(index))
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optimizer.max_grad_norm)
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), norm)
                 for group in self.optimizer.param_groups:
                     group["lr"] = self.schedule(index)
                 self.optimizer.step()
@@ -83,45 +76,24 @@ class Peer:
         return losses
 
     def _step(self, index: int) -> float:
-        """Gradients of a step; its loss: the mean over targets plus the mean over samples."""
+        """Gradients of a step; its loss."""
+        from benchmarks import torch_pretrainer
+
         step = self.plan.step(index)
         part = step.parts[0]
         features = self.corpus.window(part.stream, step.window)
-        indices = np.array([row[0] for row in part.rows])
-        indices = indices[np.argsort(features.lengths[indices], kind="stable")]
-        targets = sum(int((features.sample(i)["mlm_label"] >= 0).sum()) for i in indices)
-        total = 0.0
-        for first in range(0, len(indices), PART):
-            chosen = indices[first : first + PART]
-            words, relations = self._losses(features.padded(chosen, int(features.lengths[chosen].max())))
-            loss = words / targets + relations / len(indices)
-            loss.backward()
-            total += loss.item()
-        return total
-
-    def _losses(self, batch: dict[str, np.ndarray]) -> tuple[Any, Any]:
-        """Sums over targets and over samples; words are predicted at the targets alone, as by us."""
-        import torch
-        from torch.nn.functional import cross_entropy
-
-        output = self.model.bert(**{name: torch.from_numpy(batch[name]).long() for name in NAMES})
-        words = torch.from_numpy(batch["mlm_label"]).long()
-        relations = torch.from_numpy(batch["next_sentence_label"]).long()
-        hidden = output.last_hidden_state[words >= 0]
-        return (
-            cross_entropy(self.model.cls.predictions(hidden), words[words >= 0], reduction="sum"),
-            cross_entropy(self.model.cls.seq_relationship(output.pooler_output), relations, reduction="sum"),
-        )
+        batch = in_parts(features, np.array([row[0] for row in part.rows]), None, PART)
+        return torch_pretrainer.backward(self.model, torch_pretrainer.at_targets, batch)
 
 
-def train_peer(config: PretrainConfig, weights: Path, folder: Path) -> list[float]:
+def train_peer(config: PretrainConfig, encoder: EncoderConfig, weights: Path, folder: Path) -> list[float]:
     """The peer's curve; weights for `pretrain_eval` in `folder`."""
     import torch
 
     curve = folder / "losses.json"
     if not curve.is_file():
         torch.manual_seed(config.seed)
-        peer = Peer(config, weights)
+        peer = Peer(config, encoder, weights)
         losses = peer.train()
         peer.model.save_pretrained(folder)
         write_json(curve, losses)
@@ -136,23 +108,39 @@ def evaluate(weights: Path, args: argparse.Namespace, scores: Path) -> dict[str,
 
 
 def smoothed(losses: list[float]) -> np.ndarray:
-    """The mean of the last `WINDOW` steps, from the first step that has as many behind it."""
+    """The mean of the last `window_of` steps, from the first step that has as many behind it."""
+    window = window_of(losses)
     sums = np.concatenate([[0.0], np.cumsum(losses)])
-    return (sums[WINDOW:] - sums[:-WINDOW]) / WINDOW
+    return (sums[window:] - sums[:-window]) / window
+
+
+def window_of(losses: list[float]) -> int:
+    """`WINDOW`, or the half of a short run."""
+    return min(WINDOW, (len(losses) + 1) // 2)
 
 
 def plot(curves: dict[str, list[float]], path: Path) -> None:
-    """Both curves, each step faintly and its mean over `WINDOW` steps."""
+    """Both curves, each step faintly and its mean over some steps."""
     from matplotlib.figure import Figure
 
+    window = window_of(next(iter(curves.values())))
     figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot(xlabel="step", ylabel=f"loss, mean of {WINDOW} steps")
+    axes = figure.add_subplot(xlabel="step", ylabel=f"loss, mean of {window} steps")
     for colour, (name, losses) in zip(("tab:blue", "tab:orange"), curves.items(), strict=True):
         axes.plot(range(1, len(losses) + 1), losses, color=colour, alpha=0.15)
-        axes.plot(range(WINDOW, len(losses) + 1), smoothed(losses), color=colour, label=name)
+        axes.plot(range(window, len(losses) + 1), smoothed(losses), color=colour, label=name)
     axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
+
+
+def check_peer(config: PretrainConfig) -> None:
+    """A `UserError` for settings that would hold for one side only."""
+    own, default = config.optimizer, OptimizerConfig()
+    given = [name for name, value in PEER.items() if getattr(config, name) != value]
+    given += [f"optimizer.{name}" for name in PEERS_OPTIMIZER if getattr(own, name) != getattr(default, name)]
+    if given:
+        raise UserError(f"the peer has AdamW, whole batches and one phase only; leave out --{', --'.join(given)}")
 
 
 def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -175,14 +163,16 @@ def main(argv: list[str] | None = None) -> None:
     # One sample a row, so that a step of ours is a batch of the peer's.
     flags = ["--data_dir", args.data_dir, "--packing", "false", "--seed", args.seed, *behind]
     config = run_pretrain.parse([*map(str, flags), "--network", args.network])
-    if config.optimizer.name != "adamw" or config.accumulation_steps > 1:
-        raise UserError("the peer has AdamW and whole batches; leave --optimizer.name and --accumulation_steps out")
-    weights = make_weights(config, args.output_dir / "first", args.seed)
+    check_peer(config)
+    encoder = with_overrides(config, starting_point(config, NETWORKS).encoder)
+    from benchmarks.torch_pretrainer import make_weights
+
+    weights = make_weights(encoder, args.output_dir / "first", args.seed)
     ours, peer = args.output_dir / "ours", args.output_dir / "peer"
     run_pretrain.main([*map(str, flags), "--load_checkpoint_path", str(weights), "--save_checkpoint_path", str(ours)])
     curves = {
         "ours": [entry["loss"] for entry in read_metrics(ours / "metrics.jsonl") if entry["group"] == "train"],
-        "transformers + torch": train_peer(config, weights, peer),
+        "transformers + torch": train_peer(config, encoder, weights, peer),
     }
     plot(curves, args.output_dir / "curves.png")
     apart = np.abs(np.subtract(*map(smoothed, curves.values())))

@@ -67,10 +67,14 @@ def draw(args: argparse.Namespace, length: int, training: bool) -> FeatureSet:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = data_file(args.data_file, folder, args.samples, training)
-        features = load_features(convert(source, args.weights, length, training, folder / "features"))
-        if len(features) < args.samples:
-            raise UserError(f"{source}: has {len(features)} windows, --samples asks for {args.samples}")
-        return features.select(np.random.default_rng(args.seed).permutation(len(features))[: args.samples])
+        return choose(load_features(convert(source, args.weights, length, training, folder / "features")), args, source)
+
+
+def choose(features: FeatureSet, args: argparse.Namespace, source: Path) -> FeatureSet:
+    """`args.samples` of the samples that `source` gave, drawn at random."""
+    if len(features) < args.samples:
+        raise UserError(f"{source}: has {len(features)} samples, --samples asks for {args.samples}")
+    return features.select(np.random.default_rng(args.seed).permutation(len(features))[: args.samples])
 
 
 def convert(source: Path, weights: Path | None, length: int, training: bool, folder: Path) -> Path:
@@ -130,7 +134,12 @@ def save_model(model: Any, folder: Path, vocab: Path) -> None:
 def save_logits(folder: str, name: str, logits: Sequence[np.ndarray], features: FeatureSet) -> None:
     """A worker's proof of work: [2, at least the sample's length] of each sample; kept are the real tokens."""
     cut = [np.asarray(pair)[:, :length] for pair, length in zip(logits, features.lengths, strict=True)]
-    np.save(_logits_file(folder, name), np.concatenate(cut, axis=1))
+    save_proof(folder, name, np.concatenate(cut, axis=1))
+
+
+def save_proof(folder: str, name: str, logits: np.ndarray) -> None:
+    """A worker's logits for `compare_logits`; their shape is the same for all."""
+    np.save(_logits_file(folder, name), logits)
 
 
 def compare_logits(folder: str, names: Sequence[str]) -> dict[str, float]:

@@ -108,11 +108,11 @@ def _resident_bytes(process: int) -> int:
 
 
 def alternate(
-    commands: dict[str, list[str]], repetitions: int, threads: int, budget: float = math.inf
+    commands: dict[str, list[str]], repetitions: int, threads: int, budget: float = math.inf, warm_ups: int = 1
 ) -> dict[str, dict[str, Any]]:
     """Start all workers, measure them in turn; returns name -> {"description", "repetitions": [what each reported]}.
 
-    The first repetition of each is a warm-up and is not kept; every second turn goes backwards, so that nobody always
+    The first `warm_ups` repetitions of each are not kept; every second turn goes backwards, so that nobody always
     follows the same neighbour. Once one is kept, no turn begins after `budget` seconds. A worker that fails is a
     `UserError` with the end of what it printed.
     """
@@ -122,7 +122,7 @@ def alternate(
             name: {"description": worker.read(), "repetitions": []} for name, worker in workers.items()
         }  # each has finished its setup before the first measurement
         begin = time.monotonic()
-        for turn in range(-1, repetitions):
+        for turn in range(-warm_ups, repetitions):
             if turn > 0 and time.monotonic() - begin > budget:
                 break
             for name in sorted(workers, key=list(workers).index, reverse=turn % 2 == 1):
@@ -277,6 +277,7 @@ def measure(
     folder: Path,
     ours: int = 1,
     budget: float = math.inf,
+    warm_ups: int = 1,
 ) -> dict[str, Any]:
     """Race the workers `names` of `module` over `setup`; see `summarise`.
 
@@ -284,7 +285,7 @@ def measure(
     """
     (folder / SETUP).write_bytes(pickle.dumps(setup | {"folder": str(folder)}))
     commands = {name: ["-m", module, "--output", args.output, "--worker", name, str(folder)] for name in names}
-    return summarise(alternate(commands, args.repetitions, args.threads, budget), ours, work)
+    return summarise(alternate(commands, args.repetitions, args.threads, budget, warm_ups), ours, work)
 
 
 def worker_setup(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:

@@ -2,9 +2,9 @@
 
 With --write FILE.md they go into that file, between its lines `<!-- results -->` and `<!-- end of results -->`.
 
-One row for each ratio of a race, one for each fine-tuning run, and the difference of the two sides' means. Below each
-table a line for each file says with which command, processor, threads and versions it was measured. Results of --quick
-measure nothing and are refused.
+One row for each ratio of a race, one for each fine-tuning run, the difference of the two sides' means, and one for each
+pair of pretraining runs. Below each table a line for each file says with which command, processor, threads and versions
+it was measured. Results of --quick measure nothing and are refused.
 """
 
 import argparse
@@ -30,6 +30,10 @@ RACES = (
     "MiB, ours / peer",
 )
 RUNS = ("run", "seed", "epochs", "questions' windows, train / dev", "EM", "F1")
+SCORES = ("mlm_accuracy", "mlm_loss", "nsp_accuracy", "nsp_loss")
+CURVES = ("pretraining, ours / peer", "seed", "steps", "words found, %", "their loss", "relations found, %",
+          "their loss", "curves apart, mean / largest")  # fmt: skip
+TITLES = {"races": RACES, "runs": RUNS, "curves": CURVES}
 OURS, PEER = "MindSpore, ours", "transformers + torch"
 PACKAGES = {"mindspore": "MindSpore", "torch": "torch", "transformers": "transformers", "onnxruntime": "ONNX Runtime"}
 
@@ -45,7 +49,7 @@ def race_rows(result: dict[str, Any]) -> list[list[str]]:
             cpu = "" if ratio["cpu_ratio"] is None else f"{ratio['cpu_ratio']:.2f}"
             speeds = [number(contenders[name][f"{unit}_per_second"]) for name in (own, peer)]
             rows.append([
-                _short(result["benchmark"]), case, f"{speeds[0]} {unit}", own, peer, speeds[1],
+                _short(result["benchmark"]), case, f"{speeds[0]} {unit.replace('_', ' ')}", own, peer, speeds[1],
                 f"**{ratio['ratio']:.2f}** ({ratio['lowest']:.2f}-{ratio['highest']:.2f})", cpu,
                 f"{contenders[own]['peak_memory_mib']} / {contenders[peer]['peak_memory_mib']}",
             ])  # fmt: skip
@@ -92,32 +96,45 @@ def conditions(result: dict[str, Any]) -> str:
     )
 
 
+def curves_row(result: dict[str, Any]) -> list[str]:
+    """The row of two pretraining runs side by side."""
+    sides = [result["scores"][side] for side in ("ours", "peer")]
+    pairs = [" / ".join(f"{100 * side[name]:.2f}" if "accuracy" in name else f"{side[name]:.3f}" for side in sides)
+             for name in SCORES]  # fmt: skip
+    apart = result["curves_apart"]
+    apart_by = f"{apart['mean']:.3f} / {apart['largest']:.3f}"
+    return [str(result["settings"]["network"]), str(result["settings"]["seed"]), str(result["steps"]), *pairs, apart_by]
+
+
+def kind_and_rows(result: dict[str, Any], source: Path) -> tuple[str, list[list[str]]]:
+    """Which table a result belongs to, and its rows."""
+    if "curves_apart" in result:
+        return "curves", [curves_row(result)]
+    if "losses" in result:
+        return "runs", [run_row(result, source)]
+    return "races", race_rows(result)
+
+
 def tables(paths: list[Path]) -> str:
     """The tables of all files; a `UserError` for a file that is no result."""
-    races: list[list[str]] = []
-    runs: list[list[str]] = []
+    rows: dict[str, list[list[str]]] = {kind: [] for kind in TITLES}
+    below: dict[str, list[str]] = {kind: [] for kind in TITLES}
     fine_tuned: list[dict[str, Any]] = []
-    below: dict[str, list[str]] = {"races": [], "runs": []}
     for path in paths:
         result = read_json(path)
         try:
             if result["settings"].get("quick"):
                 raise UserError(f"{path}: made with --quick, which measures nothing")
-            if "losses" in result:
-                runs.append(run_row(result, path))
-                fine_tuned.append(result)
-                below["runs"].append(conditions(result))
-            else:
-                races += race_rows(result)
-                below["races"].append(conditions(result))
+            kind, own = kind_and_rows(result, path)
+            rows[kind] += own
+            below[kind].append(conditions(result))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UserError(f"{path}: is no result of a benchmark ({error!r})") from None
-    parts = []
-    for titles, rows, lines in ((RACES, races, below["races"]), (RUNS, runs, below["runs"])):
-        if rows:
-            means = difference_of_means(fine_tuned) if titles is RUNS else []
-            parts.append("\n".join([markdown(titles, rows), "", *means, *lines]))
-    return "\n\n".join(parts)
+        fine_tuned += [result] if kind == "runs" else []
+    lines = below | {"runs": [*difference_of_means(fine_tuned), *below["runs"]]}
+    return "\n\n".join(
+        "\n".join([markdown(titles, rows[kind]), "", *lines[kind]]) for kind, titles in TITLES.items() if rows[kind]
+    )
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

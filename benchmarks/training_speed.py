@@ -8,23 +8,21 @@ all samples without dropout, which must agree; the mean losses of the first epoc
 
 import argparse
 import tempfile
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import samples, sidebyside
+from benchmarks import epochs, samples, sidebyside
 from models.common.cli import run_main
-from models.common.errors import UserError
 from models.common.tasks.span import OUTPUTS
 
 OURS = "ours"
 TORCH_PADDED, TORCH_DYNAMIC, TORCH_PARTS = "torch, padded", "torch, longest of batch", "torch, parts of like length"
 PART = 4  # samples that are computed at once in the last of them
-LEARNING_RATE, WEIGHT_DECAY, CLIP = 1e-5, 0.01, 1.0
 MAX_SAMPLES = 8
-# Dropout and the order of the samples differ; a new head's loss over padding, too, is 0.8 more (log 384 - log 176).
-LOSS_TOLERANCE = 0.3
 
 
 def load_network(folder: str) -> Any:
@@ -54,37 +52,27 @@ def our_logits(runtime: Any, features: Any) -> list[np.ndarray]:
 
 def run_ours(setup: dict) -> None:
     """Worker: packed rows in MindSpore; every repetition is one epoch over the samples."""
-    import mindspore as ms
-    from mindspore import Tensor
-
     from models.common.nn.training import SpanTrainingNetwork
-    from models.common.optim.optimizers import AdamW
     from models.common.packing import fill_rate, pack
     from models.common.tasks.span import training_inputs
     from models.common.train.batches import BatchPlan
-    from models.common.train.step import TrainStep, scalar
 
     features, length = setup["features"], setup["length"]
     plan = BatchPlan(features.lengths, length, setup["batch_size"], epochs=1, seed=0, max_samples=MAX_SAMPLES)
     network = load_network(setup["folder"])
     runtime = our_runtime(network, length, plan.rows_per_step)
     samples.save_logits(setup["folder"], OURS, our_logits(runtime, features), features)
-    optimizer = AdamW(network.trainable_params(), WEIGHT_DECAY, 0.9, 0.999, 1e-8)
-    step = TrainStep(SpanTrainingNetwork(network), optimizer, CLIP)
+    step = epochs.make_step(SpanTrainingNetwork(network))
 
-    def epoch() -> dict:
-        losses, tokens = [], 0
+    def batches() -> Iterator[tuple[list[np.ndarray], int, int]]:
         for index in range(plan.total_steps):
             batch = pack(features, plan.step(index).rows, length, plan.rows_per_step)
             arrays = training_inputs(features, batch, plan.max_samples)
-            settings = (Tensor([0, index], ms.int32), scalar(LEARNING_RATE), scalar(index + 1), scalar(1.0))
-            loss, _, _ = step(*settings, *(Tensor(array) for array in arrays))
-            losses += [float(loss.asnumpy())] * len(batch.samples)
-            tokens += int((batch.arrays["sequence_ids"] > 0).sum())
-        return {"mean_loss": float(np.mean(losses)), "examples": len(losses), "real_tokens": tokens}
+            yield arrays, len(batch.samples), int((batch.arrays["sequence_ids"] > 0).sum())
 
     steps = {"steps": plan.total_steps, "rows_per_step": plan.rows_per_step}
-    sidebyside.serve({**steps, "fill_rate": fill_rate(features.lengths, plan.epoch_rows(0), length)}, epoch)
+    filled = {"fill_rate": fill_rate(features.lengths, plan.epoch_rows(0), length)}
+    sidebyside.serve(steps | filled, lambda: epochs.our_epoch(step, batches()))
 
 
 def run_torch(name: str, setup: dict) -> None:
@@ -94,45 +82,31 @@ def run_torch(name: str, setup: dict) -> None:
 
     from benchmarks.peer_squad_finetune import make_optimizer
 
-    features, size = setup["features"], setup["batch_size"]
+    features = setup["features"]
     model = BertForQuestionAnswering.from_pretrained(Path(setup["folder"], "hf")).eval()
+
+    def batches() -> Iterator[list[epochs.Part]]:
+        length = setup["length"] if name == TORCH_PADDED else None
+        return epochs.torch_batches(features, setup["batch_size"], length, PART if name == TORCH_PARTS else None)
+
     with torch.inference_mode():
-        logits = [values for batch in _split(features, size, name, setup["length"]) for part in batch
-                  for values in _logits(model, part).numpy()]  # fmt: skip
-    order = np.concatenate([part["index"] for batch in _split(features, size, name, setup["length"]) for part in batch])
+        logits = [values for batch in batches() for part in batch for values in _logits(model, part).numpy()]
+    order = np.concatenate([part["index"] for batch in batches() for part in batch])
     samples.save_logits(setup["folder"], name, [logits[place] for place in np.argsort(order)], features)
     model.train()
-    optimizer = make_optimizer(model, LEARNING_RATE, WEIGHT_DECAY)
-
-    def epoch() -> dict:
-        losses, examples, tokens = 0.0, 0, 0
-        for batch in _split(features, size, name, setup["length"]):
-            count = sum(len(part["index"]) for part in batch)
-            for part in batch:
-                loss = _loss(_logits(model, part), part) / count
-                loss.backward()
-                losses += loss.item() * count
-                tokens += int(part["attention_mask"].sum())
-            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-            optimizer.step()
-            optimizer.zero_grad()
-            examples += count
-        return {"mean_loss": losses / examples, "examples": examples, "real_tokens": tokens}
-
-    steps = len(list(_split(features, size, name, setup["length"])))
-    sidebyside.serve({"steps": steps, "attention": model.config._attn_implementation}, epoch)
+    optimizer = make_optimizer(model, epochs.LEARNING_RATE, epochs.WEIGHT_DECAY)
+    description = {"steps": len(list(batches())), "attention": model.config._attn_implementation}
+    sidebyside.serve(description, lambda: epochs.torch_epoch(model, optimizer, batches(), partial(_backward, model)))
 
 
-def _split(features: Any, size: int, name: str, length: int) -> Any:
-    """The batches, made one by one: each a list of parts, arrays [part, T] and the samples' indices."""
-    for indices in np.array_split(np.arange(len(features)), -(-len(features) // size)):
-        if name == TORCH_PARTS:
-            indices = indices[np.argsort(features.lengths[indices], kind="stable")]
-        parts = [indices[at : at + PART] for at in range(0, len(indices), PART)] if name == TORCH_PARTS else [indices]
-        yield [
-            features.padded(part, length if name == TORCH_PADDED else int(features.lengths[part].max()))
-            | {"index": part} for part in parts
-        ]  # fmt: skip
+def _backward(model: Any, batch: list[epochs.Part]) -> float:
+    """Gradients of the mean loss of a batch's samples, and that loss."""
+    total, count = 0.0, sum(len(part["index"]) for part in batch)
+    for part in batch:
+        loss = _loss(_logits(model, part), part) / count
+        loss.backward()
+        total += loss.item()
+    return total
 
 
 def _logits(model: Any, part: dict[str, np.ndarray]) -> Any:
@@ -151,17 +125,6 @@ def _loss(logits: Any, part: dict[str, np.ndarray]) -> Any:
     logits = logits.masked_fill(torch.from_numpy(part["attention_mask"] == 0)[:, None], -1e30)
     labels = torch.from_numpy(np.stack([part["start_position"], part["end_position"]], axis=1)).long()
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / 2
-
-
-def check_losses(summary: dict[str, Any], work: dict[str, float]) -> None:
-    """All saw all samples and tokens, and their mean losses are of the same size; otherwise a `UserError`."""
-    first = {name: result["repetitions"][0] for name, result in summary["contenders"].items()}
-    for name, run in first.items():
-        counts = {unit: run[unit] for unit in work}
-        if counts != work:
-            raise UserError(f"{name} trained on {counts}, the samples hold {work}")
-        if not abs(run["mean_loss"] - first[OURS]["mean_loss"]) <= LOSS_TOLERANCE:
-            raise UserError(f"mean loss of {name} is {run['mean_loss']}, ours {first[OURS]['mean_loss']}")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -190,7 +153,7 @@ def main(argv: list[str] | None = None) -> None:
         setup = {"features": features, "length": length, "batch_size": args.batch_size}
         summary = sidebyside.measure("benchmarks.training_speed", args, setup, names, work, Path(folder))
         summary |= {"samples": samples.describe(features, length), "logits": samples.compare_logits(folder, names)}
-    check_losses(summary, work)
+    epochs.check_losses(summary, work)
     report.add("training", summary)
 
 

@@ -14,21 +14,22 @@ from transformers import BertConfig, BertForQuestionAnswering
 
 from benchmarks import (
     deployment_speed,
+    epochs,
     latency_grid,
     samples,
     sidebyside,
     table,
-    training_speed,
 )  # fmt: skip
 from data_tools.feature_store import FeatureSet
 from models.common.cli import run_main
 from models.common.errors import UserError
+from tests.pretraining import write_corpus
 from tests.tiny import TINY, write_squad
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 MACHINE = {"date", "command", "commit", "cpu", "cores", "threads", "load_average", "niceness", "platform", "python",
            "versions"}  # fmt: skip
-# Module -> flags; {data} and {weights} are filled in. Half of them generate their data, half are given a file.
+# Module -> flags; names in braces are filled in. Half of them generate their data, half are given a file.
 RACES = {
     "training_speed": "--weights {weights} --data_file {data} --batch_size 3",
     "evaluation_speed": "--weights {weights} --rows 2 --batch_size 3",
@@ -37,14 +38,21 @@ RACES = {
     "deployment_speed": "--weights {weights} --data_file {data} --cases 384 --max_drop 100",
     "latency_grid": "--weights {weights} --data_file {data} --max_drop 100",
     "pretrain_data": "--formats numpy",
+    "pretrain_speed": "--network {network} --data_file {corpus} --batch_size 3",
+    "pretrain_scaling": "--network {network} --batch_size 4",
 }
-OURS = {"cpp_vs_onnxruntime": ["C++, MindSpore Lite"], "deployment_speed": [*deployment_speed.OURS],
-        "latency_grid": [*latency_grid.OURS]}  # fmt: skip
-CASES = {"training_speed": ["training"], "evaluation_speed": ["evaluation"],
-         "cpp_vs_onnxruntime": ["packed", "padded"], "conversion": ["numpy", "mindrecord"],
-         "deployment_speed": ["384"], "latency_grid": ["grid"], "pretrain_data": ["numpy"]}  # fmt: skip
-PEERS = {"training_speed": 3, "evaluation_speed": 2, "cpp_vs_onnxruntime": 1, "conversion": 1, "deployment_speed": 2,
-         "latency_grid": 2, "pretrain_data": 1}  # fmt: skip
+# Module -> case -> who is ours, and how many peers there are.
+CASES = {
+    "training_speed": {"training": (["ours"], 3)},
+    "evaluation_speed": {"evaluation": (["ours"], 2)},
+    "cpp_vs_onnxruntime": dict.fromkeys(("packed", "padded"), (["C++, MindSpore Lite"], 1)),
+    "conversion": dict.fromkeys(("numpy", "mindrecord"), (["ours"], 1)),
+    "deployment_speed": {"384": ([*deployment_speed.OURS], 2)},
+    "latency_grid": {"grid": ([*latency_grid.OURS], 2)},
+    "pretrain_data": {"numpy": (["ours"], 1)},
+    "pretrain_speed": {"packed": (["ours"], 5), "equal shapes": (["ours, padded"], 2)},
+    "pretrain_scaling": {"scaling": (["2 workers"], 2)},
+}
 LENGTH = TINY.max_position_embeddings
 SEED = 5
 
@@ -55,12 +63,22 @@ def random_model(folder: Path, minilm_dir: Path) -> dict[str, Path]:
     settings = {**TINY.to_dict(), "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     model = BertForQuestionAnswering(BertConfig(**settings))
     samples.save_model(model, folder / "weights", minilm_dir / "vocab.txt")
-    return {"weights": folder / "weights", "data": write_squad(folder / "tiny.json"), "folder": folder}
+    network = folder / "weights" / "config.json"
+    return {"weights": network.parent, "network": network, "data": write_squad(folder / "tiny.json"), "folder": folder}
+
+
+def write_short_documents(path: Path) -> Path:
+    """Of two sentences each, so that samples are short, and of many lengths."""
+    sentences = [line for line in write_corpus(path).read_text(encoding="utf-8").splitlines() if line]
+    cut = [" ".join(line.split()[: 3 + number % 9]) for number, line in enumerate(sentences)]
+    path.write_text("\n\n".join(map("\n".join, zip(cut[::2], cut[1::2], strict=False))), encoding="utf-8")
+    return path
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory, minilm_dir) -> dict[str, Path]:
-    return random_model(tmp_path_factory.mktemp("benchmarks"), minilm_dir)
+    folder = tmp_path_factory.mktemp("benchmarks")
+    return random_model(folder, minilm_dir) | {"corpus": write_short_documents(folder / "corpus.txt")}
 
 
 @pytest.fixture(scope="module", params=sorted(RACES))
@@ -81,18 +99,18 @@ def test_a_race_says_how_it_was_measured(race, inputs):
     command = shlex.split(result["environment"]["command"])
     assert command[:3] == ["python", "-m", f"benchmarks.{name}"] and "--quick" in command
     assert result["environment"]["threads"] == result["settings"]["threads"]
-    given = result["settings"]["data_file"]
-    assert given == (str(inputs["data"]) if "{data}" in RACES[name] else None)
+    named = re.findall(r"--data_file {(\w+)}", RACES[name])
+    assert result["settings"]["data_file"] == (str(inputs[named[0]]) if named else None)
 
 
 def test_the_figures_of_a_race_add_up(race):
     name, result = race
-    assert list(result["results"]) == CASES[name]
-    for summary in result["results"].values():
+    assert list(result["results"]) == list(CASES[name])
+    for case, summary in result["results"].items():
         contenders, work = summary["contenders"], summary["work_per_repetition"]
-        ours = OURS.get(name, ["ours"])
+        ours, count = CASES[name][case]
         peers = [who for who in contenders if who not in ours]
-        assert list(contenders) == [*ours, *peers] and len(peers) == PEERS[name]
+        assert list(contenders) == [*ours, *peers] and len(peers) == count
         assert set(summary["ratios"]) == {f"{own} / {peer}" for own in ours for peer in peers}
         for who, made in contenders.items():
             seconds = [run["seconds"] for run in made["repetitions"]]
@@ -124,10 +142,16 @@ def test_all_contenders_of_a_race_did_the_same_work(race):
         assert drawn["real_tokens"] == drawn["mean_length"] * 6 <= 6 * LENGTH
         assert {run["real_tokens"] for run in runs} == {drawn["real_tokens"]}
         assert {run.get("windows", run.get("examples")) for run in runs} == {6}
-        logits = summary["logits"]
-        assert logits["largest_logit"] > 0 and len(logits["largest_difference"]) == PEERS[name]
-        for difference in logits["largest_difference"].values():
-            assert difference <= samples.LOGITS_TOLERANCE * logits["largest_logit"]
+        check_logits(summary)
+
+
+def check_logits(summary: dict) -> None:
+    """Of every contender but the first."""
+    logits = summary["logits"]
+    assert logits["largest_logit"] > 0
+    assert list(logits["largest_difference"]) == list(summary["contenders"])[1:]
+    for difference in logits["largest_difference"].values():
+        assert difference <= samples.LOGITS_TOLERANCE * logits["largest_logit"]
 
 
 def check_answers(summary: dict) -> None:
@@ -172,7 +196,21 @@ def check_figures(summary: dict) -> None:
     assert 0.14 < ours["targets_per_token"] < 0.16 and 0.5 < ours["random_next"] < 0.9
 
 
-CHECKS = {"deployment_speed": check_answers, "latency_grid": check_cells, "pretrain_data": check_figures}
+def check_pretraining(summary: dict) -> None:
+    """The same samples and tokens, losses alike."""
+    runs = {name: made["repetitions"][0] for name, made in summary["contenders"].items()}
+    for run in runs.values():
+        assert {unit: run[unit] for unit in ("real_tokens", "examples")} == summary["work_per_repetition"]
+        assert run["mean_loss"] == pytest.approx(next(iter(runs.values()))["mean_loss"], rel=1e-3)  # no dropout here
+    if "samples" in summary:
+        check_logits(summary)
+        packed, padded = (summary["contenders"][name]["description"]["fill_rate"] for name in ("ours", "ours, padded"))
+        assert 2 * padded < packed <= 1
+        assert summary["work_per_repetition"]["real_tokens"] == summary["samples"]["real_tokens"]
+
+
+CHECKS = {"deployment_speed": check_answers, "latency_grid": check_cells, "pretrain_data": check_figures,
+          "pretrain_speed": check_pretraining, "pretrain_scaling": check_pretraining}  # fmt: skip
 
 
 def test_stored_results_become_tables(race, tmp_path, capsys):
@@ -186,7 +224,7 @@ def test_stored_results_become_tables(race, tmp_path, capsys):
     table.main([str(real)])
     lines = capsys.readouterr().out.splitlines()
     rows = [line for line in lines if line.startswith(f"| {name} |")]
-    assert len(rows) == PEERS[name] * len(OURS.get(name, ["ours"])) * len(CASES[name])
+    assert len(rows) == sum(len(ours) * peers for ours, peers in CASES[name].values())
     assert all(line.count("|") == len(table.RACES) + 1 for line in lines if line.startswith("|"))
     ratios = [ratio["ratio"] for summary in result["results"].values() for ratio in summary["ratios"].values()]
     assert [f"**{ratio:.2f}**" in row for ratio, row in zip(ratios, rows, strict=True)] == [True] * len(rows)
@@ -276,13 +314,14 @@ def test_another_loss_or_fewer_examples_are_an_error(change, message):
     ours = {"mean_loss": 2.0, "examples": 4, "real_tokens": 9}
     contenders = {"ours": {"repetitions": [ours]}, "peer": {"repetitions": [ours | {"mean_loss": 2.2}]}}
     work = {"examples": 4, "real_tokens": 9}
-    training_speed.check_losses({"contenders": contenders}, work)
+    epochs.check_losses({"contenders": contenders}, work)
     contenders["peer"]["repetitions"] = [ours | change]
     with pytest.raises(UserError, match=message):
-        training_speed.check_losses({"contenders": contenders}, work)
+        epochs.check_losses({"contenders": contenders}, work)
 
 
 RACE = "--output {folder}/out.json"
+CURVES = "--data_dir features --eval_data_dir features --output_dir {folder}/curves --"
 MISTAKES = [
     ("training_speed", f"{RACE} --samples 0 --batch_size -1", "--samples must be at least 1, got 0; --batch_size"),
     ("training_speed", f"{RACE} --weights {{folder}}", "no config.json and no vocab.txt there"),
@@ -296,6 +335,12 @@ MISTAKES = [
     ("conversion", f"{RACE} --formats numpy --data_file {{weights}}/config.json", "ours: "),
     ("pretrain_data", f"{RACE} --data_file no.txt", "--data_file no.txt: no such file"),
     ("pretrain_data", f"{RACE} --formats numpy --data_file {{weights}}/config.json", "ours: "),
+    ("pretrain_speed", f"{RACE} --network tall", "network 'tall' is unknown"),
+    ("pretrain_speed", f"{RACE} --max_seq_length 513", "--network small has positions for 512"),
+    ("pretrain_scaling", f"{RACE} --threads 1", "--threads 1: a worker for each of the cores"),
+    ("pretrain_scaling", f"{RACE} --batch_size 33", "--batch_size 33: 2 workers cannot share it"),
+    ("pretrain_curves", f"{CURVES} --optimizer.name lamb", "leave out --optimizer.name"),
+    ("pretrain_curves", f"{CURVES} --packing true --bucket_list 32,64", "leave out --packing, --bucket_list"),
     ("peer_squad_finetune", "--output_dir {folder}/peer --epochs 0", "--epochs must be at least 1"),
     ("peer_squad_finetune", "--output_dir {folder}/peer --train_file {data}", "go together"),
     ("peer_squad_finetune", "--output_dir {folder}/peer --doc_stride 384", "no room"),
