@@ -126,9 +126,11 @@ def plot(curves: dict[str, list[float]], path: Path) -> None:
     window = window_of(next(iter(curves.values())))
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.add_subplot(xlabel="step", ylabel=f"loss, mean of {window} steps")
-    for colour, (name, losses) in zip(("tab:blue", "tab:orange"), curves.items(), strict=True):
-        axes.plot(range(1, len(losses) + 1), losses, color=colour, alpha=0.15)
-        axes.plot(range(window, len(losses) + 1), smoothed(losses), color=colour, label=name)
+    # One lies on the other: a broad line below, a thin one upon it.
+    styles = {"color": "tab:blue", "linewidth": 5, "alpha": 0.4}, {"color": "black", "linewidth": 1}
+    for style, (name, losses) in zip(styles, curves.items(), strict=True):
+        axes.plot(range(1, len(losses) + 1), losses, color=style["color"], alpha=0.15, linewidth=0.8)
+        axes.plot(range(window, len(losses) + 1), smoothed(losses), label=name, **style)
     axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
