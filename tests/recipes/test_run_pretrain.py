@@ -130,6 +130,14 @@ def test_it_starts_from_weights(data, tmp_path, capsys):
     ("flags", "says"),
     [
         (("--data_dir", ""), "--data_dir is needed"),
+        (("--vocab_file_path", "absent.txt"), "--vocab_file_path absent.txt: no such file"),
+        (("--vocab_file_path", "{other}"), "features: made with another vocabulary than .*other.txt"),
+        (("--phase2.data_dir", "absent"), "absent"),
+        (("--phase2.data_dir", "{data}/long", "--phase2.accumulation_steps", 2), "long: has 1 files, 2 are needed"),
+        (
+            ("--train_with_eval", "true", "--eval_data_dir", "{data}/long", "--network", "{narrow}"),
+            "long: rows of 96 tokens; the network has positions for 64",
+        ),
         (("--train_with_eval", "true"), "--eval_data_dir belong together"),
         (("--bucket_list", "32,64"), "give --packing false too"),
         (("--packing", "false", "--bucket_list", "64,32"), "ascending row lengths"),
@@ -152,8 +160,12 @@ def test_it_starts_from_weights(data, tmp_path, capsys):
     ],
 )
 def test_what_cannot_work_is_refused(data, tmp_path, flags, says):
+    other, narrow = tmp_path / "other.txt", write_network(tmp_path / "narrow.json", max_position_embeddings=64)
+    other.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nword\n")
+    words = [str(word).format(data=data, other=other, narrow=narrow) for word in flags]
     with pytest.raises(UserError, match=says):
-        train(data, tmp_path / "run", *flags)
+        train(data, tmp_path / "run", *words)
+    assert not list(tmp_path.glob("run/checkpoints/*"))
 
 
 SUNK = ("--enable_data_sink", "true", "--data_sink_steps", 3)

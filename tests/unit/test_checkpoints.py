@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from models.common.errors import UserError
 from models.common.train.checkpoints import CheckpointFolder
 
 ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "optimizer.m.a": np.array([np.pi], np.float32)}
@@ -60,6 +61,21 @@ def test_damage_is_named_and_the_one_before_is_used(folder, damage):
     damage(folder.folder / "step-00000030")
     messages = assert_state(folder, 20, damaged=1)
     assert "step-00000030" in messages[0]
+
+
+def test_a_run_whose_states_are_all_damaged_does_not_begin_anew(folder):
+    for path in folder.folder.glob("*/state.safetensors"):
+        path.write_bytes(b"short")
+    with pytest.raises(UserError, match=r"step-00000030.*damaged.*step-00000020.*damaged.*no sound checkpoint is left"):
+        folder.newest()
+
+
+@pytest.mark.parametrize("keep", [1, 2, 4, 5, 10])
+def test_as_many_as_asked_for_are_kept(tmp_path, keep):
+    checkpoints = CheckpointFolder(tmp_path, keep)
+    for step in range(1, 13):
+        checkpoints.save(step, ARRAYS, {})
+        assert len([*tmp_path.glob("*/state.json")]) == min(step, keep)
 
 
 def test_a_leftover_of_the_same_step_is_replaced(folder):

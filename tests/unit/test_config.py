@@ -22,8 +22,12 @@ from models.common.errors import UserError
 from models.common.finetune.classification import ClassificationConfig
 from models.common.finetune.span import SpanConfig
 from models.common.finetune.tagging import TaggingConfig
+from models.common.pretrain.settings import PretrainConfig
 
-COMMANDS = {"run_squad": SpanConfig, "run_classifier": ClassificationConfig, "run_ner": TaggingConfig}
+COMMANDS = {
+    "run_squad": SpanConfig, "run_classifier": ClassificationConfig, "run_ner": TaggingConfig,
+    "run_pretrain": PretrainConfig,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

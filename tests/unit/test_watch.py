@@ -1,5 +1,6 @@
 """A worker that dies is noticed by all others within seconds; one that ends in order is not missed."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -8,8 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from models.common.train.watch import LOST_EXIT_CODE, Watch
+from models.common.train.watch import LOST_EXIT_CODE, Watch, own_address
 from models.common.train.workers import Workers
+from tests.launching import table_of
 
 WORKERS = 3
 SOON = 5.0  # seconds; it takes milliseconds
@@ -80,3 +82,13 @@ def test_workers_that_are_done_do_not_miss_each_other(started, capfd):
 
 def test_one_that_is_alone_watches_nobody():
     Watch(Workers()).close()
+
+
+def test_of_several_servers_each_is_found_by_its_address_in_the_rank_table(tmp_path, monkeypatch):
+    """The name of a machine often stands for its loopback."""
+    monkeypatch.delenv("MS_SCHED_HOST", raising=False)
+    monkeypatch.setenv("RANK_TABLE_FILE", str(tmp_path / "hccl.json"))
+    (tmp_path / "hccl.json").write_text(json.dumps(table_of({1: [0, 1], 2: [0, 1]})))
+    assert [own_address(rank) for rank in range(4)] == ["10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.2"]
+    (tmp_path / "hccl.json").write_text(json.dumps(table_of({1: [0, 1]})))
+    assert own_address(0) == "127.0.0.1"

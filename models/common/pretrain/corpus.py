@@ -1,7 +1,7 @@
 """Pretraining features that do not fit into memory: the shards of each stream, a window of them at a time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from data_tools.feature_store import FeatureSet, FeatureShards
 from models.common.encoder_config import EncoderConfig
 from models.common.errors import UserError
+from models.common.files import sha256_of
 from models.common.tasks.pretrain import target_counts
 from models.common.train.streams import StreamData
 
@@ -19,16 +20,40 @@ IDS = ("input_ids", "mlm_label")
 WINDOWS_HELD = 2  # of each stream: the one that is read and the next
 
 
+def check_info(path: Path, info: Mapping[str, Any], encoder: EncoderConfig, vocab: Path | None) -> None:
+    """Refuse features of another task, of rows that `encoder` has no positions for, or of another vocabulary than the
+    file that goes along with the weights."""
+    if info.get("task") != TASK:
+        raise UserError(f"{path}: holds {info.get('task', 'unlabelled')} features; pretraining needs those of "
+                        "`python -m data_tools.convert pretrain`")  # fmt: skip
+    if info["max_seq_length"] > encoder.max_position_embeddings:
+        raise UserError(f"{path}: rows of {info['max_seq_length']} tokens; the network has positions for "
+                        f"{encoder.max_position_embeddings}")  # fmt: skip
+    made = info.get("tokenizer")
+    if made and vocab and made["sha256"] != sha256_of(vocab):
+        raise UserError(f"{path}: made with another vocabulary than {vocab}; convert the text with that one, or name "
+                        "the right one (--vocab_file_path)")  # fmt: skip
+
+
+def check_ids(path: Path, features: FeatureSet, encoder: EncoderConfig) -> None:
+    """Refuse features with words that `encoder` does not have."""
+    largest = max((int(array.max()) for array in map(features.tokens.get, IDS) if array.size), default=0)
+    if largest >= encoder.vocab_size:
+        raise UserError(f"{path}: holds token id {largest}; the network's vocabulary has {encoder.vocab_size} "
+                        "(--vocab_size, --network)")  # fmt: skip
+
+
 class Corpus:
     """The shards of a training set, dealt to `streams`; this worker reads those of `own`.
 
-    window_samples: how many samples of a stream are held at once, as nearly as whole shards allow. Raises `UserError`
-    for features of another task, or that `encoder` cannot take, and for fewer shards than streams.
+    window_samples: how many samples of a stream are held at once, as nearly as whole shards allow. vocab: the file of
+    the vocabulary that goes along with the weights. Raises `UserError` for features of another task or vocabulary, or
+    that `encoder` cannot take, and for fewer shards than streams.
     """
 
     def __init__(
         self, path: Path, schema: Path | None, own: Sequence[int], streams: int, window_samples: int,
-        encoder: EncoderConfig,
+        encoder: EncoderConfig, vocab: Path | None = None,
     ) -> None:  # fmt: skip
         self.path, self.own, self.streams, self.encoder = path, own, streams, encoder
         self.shards = FeatureShards(path, schema)
@@ -39,12 +64,7 @@ class Corpus:
             )
         first = self.shards[0] if self.shards.sidecar is None else None
         self.info = self.shards.sidecar or first.info
-        if self.info.get("task") != TASK:
-            raise UserError(f"{path}: holds {self.info.get('task', 'unlabelled')} features; pretraining needs those of "
-                            "`python -m data_tools.convert pretrain`")  # fmt: skip
-        if self.row_length > encoder.max_position_embeddings:
-            raise UserError(f"{path}: rows of {self.row_length} tokens; the network has positions for "
-                            f"{encoder.max_position_embeddings}")  # fmt: skip
+        check_info(path, self.info, encoder, vocab)
         counts = [len(first)] if first else [shard["features"] for shard in self.info["shards"]]
         self.shards_per_window = max(1, window_samples // max(counts))
         self.windows = math.ceil(math.ceil(len(self.shards) / streams) / self.shards_per_window)
@@ -71,10 +91,7 @@ class Corpus:
     def sizes(self, stream: int, window: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens and targets of each sample of a window, int64 [N] twice."""
         features = self.window(stream, window)
-        largest = max((int(array.max()) for array in map(features.tokens.get, IDS) if array.size), default=0)
-        if largest >= self.encoder.vocab_size:
-            raise UserError(f"{self.path}: holds token id {largest}; the network's vocabulary has "
-                            f"{self.encoder.vocab_size} (--vocab_size, --network)")  # fmt: skip
+        check_ids(self.path, features, self.encoder)
         return features.lengths, target_counts(features)
 
     def window(self, stream: int, window: int) -> FeatureSet:

@@ -26,7 +26,7 @@ class PretrainEvalConfig:
     eval_data_dir: str | None = option(None, "pretraining features to score on", aliases=("data_dir",))
     schema_dir: str | None = option(None, "JSON schema of TFRecord files made elsewhere")
     eval_batch_size: int = option(8, "rows a batch holds", low=1, aliases=("batch_size",))
-    eval_samples: int | None = option(None, "score on so many of the samples only", low=1)
+    eval_subset: int | None = option(None, "score on so many of the samples only", low=1)
     packing: bool = option(True, "several samples a row, so that padding is not computed; the scores are the same")
     max_samples_per_row: int = option(8, "most samples in one row", low=1)
     output_file: str | None = option(None, "JSON file for the scores; they are printed either way")
@@ -49,7 +49,8 @@ def run(config: PretrainEvalConfig, networks: Networks) -> None:
     accelerate(network)
     schema = Path(config.schema_dir) if config.schema_dir else None
     scorer = Scorer(
-        Path(config.eval_data_dir), schema, network, config.eval_batch_size, samples, config.eval_samples
+        Path(config.eval_data_dir), schema, checkpoint.config, checkpoint.vocab, network, config.eval_batch_size,
+        samples, config.eval_subset,
     )  # fmt: skip
     scores = scorer.score()
     if config.output_file:

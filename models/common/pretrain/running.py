@@ -49,6 +49,8 @@ def run(config: PretrainConfig, networks: Networks) -> None:
     watch = Watch(workers)
     folder = Path(config.save_checkpoint_path)
     start = starting_point(config, networks)
+    for later in config.phases[1:]:
+        corpus_of(later, workers, start)  # or a mistake in it would be found when the first phase is over
     scores = None
     for number, phase in enumerate(config.phases, start=1):
         own = folder if number == 1 else folder / f"phase{number}"
@@ -73,6 +75,8 @@ def check(config: PretrainConfig) -> None:
     if config.phase2.data_dir is None:
         given = [name for name, value in to_dict(config.phase2).items() if value is not None]
         problems += [f"--phase2.{name} has no use without --phase2.data_dir" for name in given]
+    if config.vocab_file_path and not Path(config.vocab_file_path).is_file():
+        problems.append(f"--vocab_file_path {config.vocab_file_path}: no such file")
     if config.load_checkpoint_path:
         given = [name for name in ("network", "vocab_size") if getattr(config, name) != getattr(PretrainConfig, name)]
         problems += [f"--{name} is of a network to initialise; --load_checkpoint_path has one" for name in given]
@@ -137,6 +141,28 @@ def starting_point(config: PretrainConfig, networks: Networks) -> Start:
     return Start(dataclasses.replace(encoder, vocab_size=config.vocab_size or encoder.vocab_size), None, vocab)
 
 
+def parts_of(config: PretrainConfig, workers: Workers) -> int:
+    """How many batches of a device a step has, all workers together."""
+    return workers.size * config.accumulation_steps
+
+
+def streams_of(config: PretrainConfig, workers: Workers) -> int:
+    """How many streams the data are dealt to."""
+    return config.data_streams or parts_of(config, workers)
+
+
+def corpus_of(config: PretrainConfig, workers: Workers, start: Start) -> Corpus:
+    """The training data of a phase, as far as this worker reads them. Raises `UserError`."""
+    streams = streams_of(config, workers)
+    if streams % parts_of(config, workers):
+        raise UserError(f"--data_streams {streams} is no multiple of {workers.size} workers times --accumulation_steps "
+                        f"{config.accumulation_steps}")  # fmt: skip
+    each = streams // workers.size
+    own = range(workers.rank * each, (workers.rank + 1) * each)
+    schema = Path(config.schema_dir) if config.schema_dir else None
+    return Corpus(Path(config.data_dir), schema, own, streams, config.shuffle_samples, start.encoder, start.vocab)
+
+
 class Phase:
     """One run of the training loop, in a folder of its own."""
 
@@ -149,6 +175,7 @@ class Phase:
 
         self.config, self.folder, self.networks, self.workers, self.start = config, folder, networks, workers, start
         self.encoder = with_overrides(config, start.encoder)
+        self.parts, self.streams = parts_of(config, workers), streams_of(config, workers)
         self.corpus, self.plan = self._plan()
         self.network = networks.pretraining(self.encoder, self.plan.max_samples, config.seed)
         if start.tensors is not None:
@@ -199,25 +226,8 @@ class Phase:
         """The present weights."""
         return {name: parameter.asnumpy() for name, parameter in self.network.parameters_dict().items()}
 
-    @property
-    def streams(self) -> int:
-        """How many streams the data are dealt to."""
-        return self.config.data_streams or self.parts
-
-    @property
-    def parts(self) -> int:
-        """How many batches of a device a step has, all workers together."""
-        return self.workers.size * self.config.accumulation_steps
-
     def _plan(self) -> tuple[Corpus, StreamPlan]:
-        config = self.config
-        if self.streams % self.parts:
-            raise UserError(f"--data_streams {self.streams} is no multiple of {self.workers.size} workers times "
-                            f"--accumulation_steps {config.accumulation_steps}")  # fmt: skip
-        each = self.streams // self.workers.size
-        own = range(self.workers.rank * each, (self.workers.rank + 1) * each)
-        schema = Path(config.schema_dir) if config.schema_dir else None
-        corpus = Corpus(Path(config.data_dir), schema, own, self.streams, config.shuffle_samples, self.encoder)
+        config, corpus = self.config, corpus_of(self.config, self.workers, self.start)
         plan = StreamPlan(
             corpus.data, config.row_lengths or (corpus.row_length,), config.train_batch_size * self.parts,
             config.epoch_size, config.seed, self.workers, config.do_shuffle,
@@ -238,8 +248,8 @@ class Phase:
     def _scorer(self) -> Scorer:
         config = self.config
         schema = Path(config.schema_dir) if config.schema_dir else None
-        return Scorer(Path(config.eval_data_dir), schema, self.network, config.eval_batch_size, self.plan.max_samples,
-                      config.eval_samples)  # fmt: skip
+        return Scorer(Path(config.eval_data_dir), schema, self.encoder, self.start.vocab, self.network,
+                      config.eval_batch_size, self.plan.max_samples, config.eval_subset)  # fmt: skip
 
     def _step(self) -> Any:
         from models.common.optim.optimizers import make_optimizer

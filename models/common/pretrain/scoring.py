@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from data_tools.feature_store import load_features
-from models.common.errors import UserError
+from models.common.encoder_config import EncoderConfig
 from models.common.packing import pack, plan_rows
-from models.common.pretrain.corpus import TASK
+from models.common.pretrain.corpus import check_ids, check_info
 from models.common.progress import track
 from models.common.tasks.pretrain import Tally, most_targets, target_counts, training_inputs
 from models.common.weights.canonical import tensors_sha256
@@ -17,18 +17,19 @@ from models.common.weights.canonical import tensors_sha256
 class Scorer:
     """Scores the present weights of `network` on the features of `path`, or on the first `samples` of them.
 
-    rows: of a batch; max_samples: most samples in a row, which the network was made for.
+    encoder, vocab: what the features must fit, see `check_info`. rows: of a batch; max_samples: most samples in a row,
+    which the network was made for.
     """
 
     def __init__(
-        self, path: Path, schema: Path | None, network: Any, rows: int, max_samples: int, samples: int | None = None
-    ) -> None:
+        self, path: Path, schema: Path | None, encoder: EncoderConfig, vocab: Path | None, network: Any, rows: int,
+        max_samples: int, samples: int | None = None,
+    ) -> None:  # fmt: skip
         from models.common.nn.training import PretrainingEvaluationNetwork
 
         features = load_features(path, schema)
-        if features.info.get("task") != TASK:
-            raise UserError(f"{path}: holds {features.info.get('task', 'unlabelled')} features; scoring needs those of "
-                            "`python -m data_tools.convert pretrain`")  # fmt: skip
+        check_info(path, features.info, encoder, vocab)
+        check_ids(path, features, encoder)
         self.features = features if samples is None else features.select(np.arange(min(samples, len(features))))
         self.row_length, self.max_samples = features.info["max_seq_length"], max_samples
         planned = plan_rows(self.features.lengths, self.row_length, max_samples)

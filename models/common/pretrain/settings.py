@@ -72,7 +72,7 @@ class PretrainConfig:
     eval_data_dir: str | None = option(None, "features to score on")
     eval_steps: int = option(0, "training steps between evaluations; 0: after each epoch", low=0)
     eval_batch_size: int = option(8, "rows an evaluation batch holds", low=1)
-    eval_samples: int | None = option(None, "score on so many of them only", low=1)
+    eval_subset: int | None = option(None, "score on so many of them only", low=1)
     enable_data_sink: bool = option(
         False, "batches go ahead of the steps through a queue of the device: GPU and Ascend only; without it the next "
         "data are read in the background, and a batch is made when its step begins",
@@ -127,6 +127,6 @@ FREE_TO_CHANGE = frozenset({
     "device_id", "device_num", "distribute", "network", "vocab_size", "data_dir", "schema_dir", "vocab_file_path",
     "train_batch_size", "accumulation_steps", "data_streams", "enable_save_ckpt", "save_checkpoint_path",
     "save_checkpoint_steps", "save_checkpoint_num", "load_checkpoint_path", "train_with_eval", "eval_data_dir",
-    "eval_steps", "eval_batch_size", "eval_samples", "enable_data_sink", "data_sink_steps",
+    "eval_steps", "eval_batch_size", "eval_subset", "enable_data_sink", "data_sink_steps",
     "allreduce_post_accumulation", "phase2",
 })  # fmt: skip

@@ -55,16 +55,17 @@ class CheckpointFolder:
         What lies behind it or has no state.json is a damaged or interrupted save of a run that was taken up earlier.
         """
         before = [folder for folder in self._folders() if folder.name < newest.name and _is_complete(folder)]
-        kept = [newest, *before[len(before) - self.keep + 1 :]]
+        kept = [newest, *before[max(0, len(before) + 1 - self.keep) :]]
         for old in set(self._folders()) - set(kept):
             # The JSON goes first: without it the folder no longer counts as a checkpoint.
             (old / STATE_FILE).unlink(missing_ok=True)
             shutil.rmtree(old, ignore_errors=True)
 
     def newest(self) -> tuple[State | None, list[str]]:
-        """The newest sound state, or None, and a message for every damaged one that was passed over.
+        """The newest sound state, or None where there is none yet, and a message for every damaged one passed over.
 
-        A folder without state.json is an interrupted save and is passed over silently.
+        A folder without state.json is an interrupted save and is passed over silently. Raises `UserError` where all
+        that were saved are damaged: to begin anew would cost the run.
         """
         messages = []
         for folder in reversed(self._folders()):
@@ -73,7 +74,10 @@ class CheckpointFolder:
             try:
                 return self._read(folder), messages
             except UserError as error:
-                messages.append(f"{error}; the checkpoint before it is used")
+                messages.append(str(error))
+        if messages:
+            raise UserError(f"{'; '.join(messages)}; no sound checkpoint is left: bring one back from a copy, or "
+                            f"remove {self.folder} to begin anew")  # fmt: skip
         return None, messages
 
     def _folders(self) -> list[Path]:

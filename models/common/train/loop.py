@@ -174,7 +174,8 @@ class Trainer:
             values |= {"epoch": step.epoch, "samples": step.samples, "seconds": seconds}
             values |= self._judge(step.index, loss, norm, finite)
             log.write(step.index + 1, "train", values)
-            progress.update(loss=loss, lr=step.rate)
+            overflows = {"overflows": values["overflows"]} if "overflows" in values else {}
+            progress.update(epoch=step.epoch + 1, loss=loss, lr=step.rate, **overflows)
 
     def _judge(self, index: int, loss: float, norm: float, finite: bool) -> dict[str, float]:
         """Adapt the loss scale, if there is one, and tell about it. Raises `UserError` when training has diverged."""
@@ -233,7 +234,7 @@ class Trainer:
         if self.workers.writes:
             state, damaged = self.checkpoints.newest()
             for message in damaged:
-                print(f"warning: {message}", flush=True)
+                print(f"warning: {message}; the checkpoint before it is used", flush=True)
             if state is not None:
                 self._check(state)
                 print(f"resuming {self.folder} behind step {state.step} of {self.job.plan.total_steps}", flush=True)

@@ -13,14 +13,17 @@ import struct
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from models.common.errors import UserError
+from models.common.launch.local_devices import host_ip, is_ip
+from models.common.launch.rank_table import read_rank_table
 from models.common.train.workers import Workers
 
 LOST_EXIT_CODE = 3
-CONNECT_SECONDS = 60.0
+CONNECT_SECONDS, GREETING_SECONDS = 60.0, 5.0
 # Of a silent connection: asked for a sign of life every 2 seconds, given up behind 5 without one.
 KEEPALIVE = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 5}
 GOODBYE = -1  # sent instead of the number of a lost worker
@@ -48,7 +51,8 @@ class Watch:
 
     def _connect(self) -> None:
         own = socket.create_server(("", 0)) if self._workers.rank == 0 else None
-        address = struct.unpack("!I", socket.inet_aton(own_address()))[0]
+        host = own_address(self._workers.rank)
+        address = struct.unpack("!I", socket.inet_aton(host))[0]
         port = own.getsockname()[1] if own else 0
         address, port = self._workers.broadcast(np.array([address, port], np.int64)).tolist()
         if own is None:
@@ -64,12 +68,15 @@ class Watch:
                     peer = own.accept()[0]
                 except TimeoutError:
                     missing = sorted({*range(1, self._workers.size)} - {*self._peers})
-                    raise UserError(f"workers {missing} cannot reach {own_address()}, port {port}; is there a "
+                    raise UserError(f"workers {missing} cannot reach {host}, port {port}; is there a "
                                     "firewall between the hosts?") from None  # fmt: skip
-                _keep_alive(peer)
+                peer.settimeout(GREETING_SECONDS)
                 rank = _receive(peer)
-                if rank in range(1, self._workers.size):  # else it is somebody who tries out ports
+                if rank in range(1, self._workers.size):
+                    _keep_alive(peer)
                     self._peers[rank] = peer
+                else:  # somebody who tries out ports
+                    peer.close()
 
     def _listen(self, rank: int, peer: socket.socket) -> None:
         """Wait for the first word of a peer: a goodbye, the number of a lost worker, or that it is gone itself."""
@@ -83,11 +90,17 @@ class Watch:
         self._lost(f"worker {gone} is gone; see its log. All stop; start the same command again to go on")
 
 
-def own_address() -> str:
-    """This host's address as the others see it: of the interface that leads to the scheduler; else the loopback's."""
+def own_address(rank: int) -> str:
+    """This host's IPv4 address as the others see it: of the interface that leads to the scheduler, or that of the
+    server with this rank in the rank table; the loopback's where there are no others. Raises `UserError`."""
     scheduler = os.environ.get("MS_SCHED_HOST")
     if scheduler is None:
-        return socket.gethostbyname(socket.gethostname()) if "RANK_TABLE_FILE" in os.environ else "127.0.0.1"
+        table = os.environ.get("RANK_TABLE_FILE")
+        servers = read_rank_table(Path(table)).servers if table else ()
+        if len(servers) < 2:
+            return "127.0.0.1"
+        own = next(server.server_id for server in servers if rank in {each.rank_id for each in server.devices})
+        return own if is_ip(own) and ":" not in own else host_ip()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((scheduler, int(os.environ.get("MS_SCHED_PORT", "9"))))
         return probe.getsockname()[0]
