@@ -18,10 +18,10 @@ import argparse, json, os, signal, sys, time
 from pathlib import Path
 
 parser = argparse.ArgumentParser(allow_abbrev=False)
-for flag in ("device_target", "device_id", "device_num", "distribute", "epoch_size", "enable_save_ckpt",
-             "enable_lossscale", "do_shuffle", "enable_data_sink", "data_sink_steps", "accumulation_steps",
-             "save_checkpoint_path", "save_checkpoint_steps", "save_checkpoint_num", "load_checkpoint_path",
-             "train_steps", "data_dir", "schema_dir", "optimizer.learning_rate"):
+for flag in ("recipe", "compute_type", "device_target", "device_id", "device_num", "distribute", "epoch_size",
+             "enable_save_ckpt", "enable_lossscale", "do_shuffle", "enable_data_sink", "data_sink_steps",
+             "accumulation_steps", "save_checkpoint_path", "save_checkpoint_steps", "save_checkpoint_num",
+             "load_checkpoint_path", "train_steps", "data_dir", "schema_dir", "optimizer.learning_rate"):
     parser.add_argument("--" + flag)
 given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
 rank = "scheduler" if os.environ.get("MS_ROLE") == "MS_SCHED" else os.environ.get("RANK_ID", "0")

@@ -62,6 +62,7 @@ def test_bash_starts_a_process_for_each_device_of_this_machine(folder, capsys):
         }  # fmt: skip
         assert {name: call["environment"].get(name) for name in wanted} == wanted
         assert call["given"] == {
+            "recipe": "pretrain_base", "compute_type": "float16",
             "distribute": "true", "epoch_size": "40", "enable_save_ckpt": "true", "enable_lossscale": "true",
             "do_shuffle": "true", "enable_data_sink": "false", "data_sink_steps": "1", "accumulation_steps": "1",
             "save_checkpoint_path": "./checkpoint/", "save_checkpoint_steps": "10000", "save_checkpoint_num": "1",
