@@ -46,9 +46,7 @@ def run_torch(name: str, setup: dict) -> None:
             for first in range(0, len(order), size):
                 indices = order[first : first + size]
                 length = int(features.lengths[indices].max()) if by_length else setup["length"]
-                arrays = features.padded(indices, length)
-                names = ("input_ids", "attention_mask", "token_type_ids")
-                output = model(**{name: torch.from_numpy(arrays[name]).long() for name in names})
+                output = model(**samples.torch_inputs(features.padded(indices, length)))
                 both = torch.stack([output.start_logits, output.end_logits]).numpy()
                 for row, index in enumerate(indices):
                     logits[index] = both[:, row, : features.lengths[index]]

@@ -25,7 +25,6 @@ OURS = {"int8": "int8", "float32": "float32"}
 PADDED, TORCH = "ONNX Runtime, padded", "torch, padded"
 LENGTHS = (64, 128, 256, 320, 384, 512)  # of the original's tables
 BATCHES = (1, 4, 8, 16, 32, 64)
-NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def run_contender(name: str, setup: dict[str, Any]) -> None:
@@ -65,7 +64,7 @@ def torch_predictor(setup: dict[str, Any]) -> Any:
     def predict(batch: FeatureSet, length: int) -> Any:
         arrays = batch.padded(np.arange(len(batch)), length)
         with torch.inference_mode():
-            return model(**{name: torch.from_numpy(arrays[name]).long() for name in NAMES})
+            return model(**samples.torch_inputs(arrays))
 
     return predict
 

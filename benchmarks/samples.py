@@ -131,6 +131,13 @@ def save_model(model: Any, folder: Path, vocab: Path) -> None:
     (folder / "vocab.txt").write_bytes(vocab.read_bytes())
 
 
+def torch_inputs(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What transformers' models take, int64 [B, T] each, of padded samples."""
+    import torch
+
+    return {name: torch.from_numpy(arrays[name]).long() for name in ("input_ids", "attention_mask", "token_type_ids")}
+
+
 def save_logits(folder: str, name: str, logits: Sequence[np.ndarray], features: FeatureSet) -> None:
     """A worker's proof of work: [2, at least the sample's length] of each sample; kept are the real tokens."""
     cut = [np.asarray(pair)[:, :length] for pair, length in zip(logits, features.lengths, strict=True)]

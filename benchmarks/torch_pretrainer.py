@@ -13,11 +13,11 @@ from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertForPreTraining
 
 from benchmarks.epochs import Part
+from benchmarks.samples import torch_inputs
 from models.common.encoder_config import EncoderConfig
 
 Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 Forward = Callable[[BertForPreTraining, Part], Outputs]
-NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def make_weights(encoder: EncoderConfig, folder: Path, seed: int) -> Path:
@@ -30,13 +30,13 @@ def make_weights(encoder: EncoderConfig, folder: Path, seed: int) -> Path:
 
 def everywhere(model: BertForPreTraining, part: Part) -> Outputs:
     """Words at every position: [B * T, V] and [B * T]."""
-    output = model(**_inputs(part))
+    output = model(**torch_inputs(part))
     return output.prediction_logits.flatten(0, 1), _labels(part).flatten(), output.seq_relationship_logits
 
 
 def at_targets(model: BertForPreTraining, part: Part) -> Outputs:
     """Words at the targets alone: [P, V] and [P]."""
-    output, labels = model.bert(**_inputs(part)), _labels(part)
+    output, labels = model.bert(**torch_inputs(part)), _labels(part)
     words, relations = model.cls(output.last_hidden_state[labels >= 0], output.pooler_output)
     return words, labels[labels >= 0], relations
 
@@ -54,10 +54,6 @@ def backward(model: BertForPreTraining, forward: Forward, batch: list[Part]) -> 
         loss.backward()
         total += loss.item()
     return total
-
-
-def _inputs(part: Part) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(part[name]).long() for name in NAMES}
 
 
 def _labels(part: Part) -> torch.Tensor:

@@ -113,8 +113,7 @@ def _logits(model: Any, part: dict[str, np.ndarray]) -> Any:
     """Start and end logits as one tensor [part, 2, T]."""
     import torch
 
-    names = ("input_ids", "attention_mask", "token_type_ids")
-    output = model(**{name: torch.from_numpy(part[name]).long() for name in names})
+    output = model(**samples.torch_inputs(part))
     return torch.stack([output.start_logits, output.end_logits], dim=1)
 
 

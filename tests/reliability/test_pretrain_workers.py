@@ -4,7 +4,6 @@ network namespaces. What they do is what one worker does with the batches of bot
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.pretrain_scaling import free_port
 from models.bert import run_pretrain
 from tests.conftest import NO_NAMESPACES
 from tests.pretraining import curve, write_corpus, write_features, write_network
@@ -69,14 +69,8 @@ def check_same(run: Path, alone: list[dict]) -> None:
         np.testing.assert_allclose(*values, rtol=rtol, atol=atol)
 
 
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 def test_two_workers_train_as_one_does_with_their_batches(flags, alone, tmp_path):
-    process = start(tmp_path / "run", flags, 2, "--master_port", free_port())
+    process = start(tmp_path / "run", flags, 2, "--master_port", str(free_port()))
     errors = process.communicate(timeout=300)[1]
     assert process.returncode == 0, errors[-2000:]
     check_same(tmp_path / "run", alone)
@@ -109,7 +103,7 @@ def hosts():
 
 
 def start_hosts(run: Path, flags: list[str], hosts: list[str]) -> list[subprocess.Popen]:
-    port = free_port()
+    port = str(free_port())
     return [start(run, flags, 1, "--worker_num", "2", "--master_addr", HOSTS[hosts[0]], "--master_port", port,
                   "--node_rank", str(number), host=host) for number, host in enumerate(hosts)]  # fmt: skip
 

@@ -91,7 +91,6 @@ class Corpus:
     def sizes(self, stream: int, window: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens and targets of each sample of a window, int64 [N] twice."""
         features = self.window(stream, window)
-        check_ids(self.path, features, self.encoder)
         return features.lengths, target_counts(features)
 
     def window(self, stream: int, window: int) -> FeatureSet:
@@ -111,4 +110,6 @@ class Corpus:
         own = range(stream, len(self.shards), self.streams)
         chosen = own[window * self.shards_per_window : (window + 1) * self.shards_per_window]
         parts = [self.shards[shard] for shard in chosen]
-        return FeatureSet.join(parts) if parts else self.shards[stream].select([])
+        features = FeatureSet.join(parts) if parts else self.shards[stream].select([])
+        check_ids(self.path, features, self.encoder)
+        return features
