@@ -22,11 +22,11 @@ COLUMNS = ("data", "head", "score", "ours, each seed", "transformers + torch", "
 # recipe -> what it is scored on, and the score.
 TASKS = {
     "tnews": ("TNEWS (FewCLUE)", "accuracy"),
-    "chnsenticorp": ("ChnSentiCorp dev, half of train", "accuracy"),
+    "chnsenticorp": ("ChnSentiCorp dev, a quarter of train", "accuracy"),
     "cola": ("CoLA in-domain dev", "mcc"),
     "stsb": ("STS-B dev", "spearman_correlation"),
     "cluener": ("CLUENER, a tenth of train held out", "f1"),
-    "msra": ("MSRA dev", "f1"),
+    "msra": ("MSRA dev, half of train", "f1"),
 }
 SIDES = {"ours": "benchmarks.our_finetune", "peer": "benchmarks.peer_finetune"}
 
