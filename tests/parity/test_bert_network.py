@@ -10,10 +10,10 @@ import torch
 import transformers
 from mindspore import Tensor, nn
 
-from models.bert.network import BertForQuestionAnswering, BertModel
 from models.common.encoder_config import EncoderConfig
 from models.common.nn.dropout import Dropout
 from models.common.nn.kernels import accelerate
+from models.common.nn.networks import EncoderNetwork, SpanNetwork
 from models.common.nn.training import SpanTrainingNetwork
 from models.common.packing import pack, unpack_tokens
 from models.common.weights.canonical import load_config
@@ -53,7 +53,7 @@ def graph_mode():
 class Everything(nn.Cell):
     """Loss, gradients, hidden states and logits in one graph."""
 
-    def __init__(self, network: BertForQuestionAnswering) -> None:
+    def __init__(self, network: SpanNetwork) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
         self.loss_and_gradients = mindspore.value_and_grad(
@@ -174,7 +174,7 @@ def pair(request):
     """Our network and the reference with the same random weights, and a batch shape."""
     config = CONFIGS[request.param]
     tensors = random_weights(config, ["heads.span"], seed=1)
-    network = BertForQuestionAnswering(config)
+    network = SpanNetwork(config)
     load_into(network, tensors)
     reference = torch_model(transformers.BertForQuestionAnswering, config, tensors)
     return config, Everything(network), reference, SHAPES[request.param]
@@ -192,7 +192,7 @@ def test_question_answering_is_that_of_transformers(pair, padded):
 def test_pooled_output_is_that_of_transformers(name):
     config = CONFIGS[name]
     tensors = random_weights(config, ["pooler"], seed=2)
-    network = BertModel(config)
+    network = EncoderNetwork(config)
     load_into(network, tensors)
     batch = random_batch(config, *SHAPES[name], padded=True)
     hidden, pooled = network(*(Tensor(batch[name]) for name in NETWORK_INPUTS))
@@ -210,7 +210,7 @@ def test_pooled_output_is_that_of_transformers(name):
 def test_real_weights_give_what_transformers_gives(minilm_dir):
     """MiniLM-L6 on English text; its span head is new, so both sides get ours."""
     config = load_config(minilm_dir / "config.json")
-    network = BertForQuestionAnswering(config, seed=3)
+    network = SpanNetwork(config, seed=3)
     bare = transformers.BertModel.from_pretrained(minilm_dir, attn_implementation="eager")
     tensors = {HUGGING_FACE_BERT.to_canonical(name): value.numpy() for name, value in bare.state_dict().items()}
     load_into(network, tensors, allow_unused=["pooler.*"], allow_new=["heads.span.*"])
@@ -241,7 +241,7 @@ def packed(request):
     """A network, its weights and eight samples without padding, ready to be packed in any way."""
     config = CONFIGS["bert"]
     tensors = random_weights(config, ["heads.span"], seed=4)
-    network = BertForQuestionAnswering(config)
+    network = SpanNetwork(config)
     load_into(network, tensors)
     if request.param == "kernels":
         assert accelerate(network), "needs a C++ compiler"
@@ -331,7 +331,7 @@ def test_what_padding_holds_is_irrelevant(packed):
 def test_one_graph_takes_any_number_of_rows_and_tokens():
     """Compiled once for [None, None], the network gives the logits of the graphs with fixed shapes."""
     config = CONFIGS["bert"]
-    fixed, dynamic = BertForQuestionAnswering(config), BertForQuestionAnswering(config)
+    fixed, dynamic = SpanNetwork(config), SpanNetwork(config)
     dynamic.set_inputs(*[Tensor(shape=[None, None], dtype=mindspore.int32)] * 4)
     for rows, tokens in ((2, 9), (3, 14)):
         batch = random_batch(config, rows, tokens, padded=True)
@@ -342,7 +342,7 @@ def test_one_graph_takes_any_number_of_rows_and_tokens():
 
 def test_dropout_follows_the_key_and_every_site_has_its_own_stream():
     config = CONFIGS["bert"]
-    network = BertForQuestionAnswering(config, seed=9)
+    network = SpanNetwork(config, seed=9)
     sites = [cell for _, cell in network.cells_and_names() if isinstance(cell, Dropout)]
     assert len(sites) == 1 + 3 * config.num_hidden_layers
     assert len({cell.stream for cell in sites}) == len(sites)
@@ -356,8 +356,8 @@ def test_dropout_follows_the_key_and_every_site_has_its_own_stream():
 
 def test_initial_weights_depend_on_the_seed_and_the_name_alone():
     config = CONFIGS["bert"]
-    first, again, other = (BertForQuestionAnswering(config, seed=seed).parameters_dict() for seed in (7, 7, 8))
-    bare = BertModel(config, seed=7).parameters_dict()
+    first, again, other = (SpanNetwork(config, seed=seed).parameters_dict() for seed in (7, 7, 8))
+    bare = EncoderNetwork(config, seed=7).parameters_dict()
     assert {name: value.shape for name, value in first.items()} == canonical_shapes(config, ["heads.span"])
     assert {name: value.shape for name, value in bare.items()} == canonical_shapes(config, ["pooler"])
     for name, parameter in first.items():

@@ -10,10 +10,10 @@ import transformers
 from mindspore import Tensor, nn
 from mindspore.train.mind_ir_pb2 import ModelProto
 
-from models.bert.network import BertForSequenceClassification, BertForTokenClassification
 from models.common.export.mindir import load_graph, write_mindir
 from models.common.nn.dropout import Dropout
 from models.common.nn.losses import classification_loss, regression_loss, tagging_loss
+from models.common.nn.networks import ClassificationNetwork, TaggingNetwork
 from models.common.nn.training import ClassificationTrainingNetwork, TaggingTrainingNetwork
 from models.common.packing import pack, unpack_tokens
 from models.common.weights.names import HUGGING_FACE_BERT
@@ -125,7 +125,7 @@ def packed_tags(samples: SimpleNamespace, batch) -> np.ndarray:
 def classifier(request):
     """A classification, or a regression, and transformers' model."""
     outputs = LABELS if request.param == "classes" else 1
-    network = BertForSequenceClassification(CONFIG, outputs, SLOTS)
+    network = ClassificationNetwork(CONFIG, outputs, SLOTS)
     tensors = fill(network)
     cell = Everything(network, ClassificationTrainingNetwork(network))
     return cell, tensors, peer(transformers.BertForSequenceClassification, tensors, outputs), request.param
@@ -162,7 +162,7 @@ def test_tagging_is_that_of_transformers(tagger, samples, packing):
 
 @pytest.fixture(scope="module")
 def tagger():
-    network = BertForTokenClassification(CONFIG, LABELS, SLOTS)
+    network = TaggingNetwork(CONFIG, LABELS, SLOTS)
     tensors = fill(network)
     model = peer(transformers.BertForTokenClassification, tensors, LABELS)
     return Everything(network, TaggingTrainingNetwork(network)), tensors, model
@@ -171,7 +171,7 @@ def tagger():
 def test_field_over_lstm_in_a_network(samples):
     """The parts are proved elsewhere. Here: the path is the best one for the network's own scores, the loss is -log p
     of the labels for these, and how samples are packed changes neither."""
-    network = BertForTokenClassification(CONFIG, LABELS, SLOTS, crf=True, lstm=True)
+    network = TaggingNetwork(CONFIG, LABELS, SLOTS, crf=True, lstm=True)
     tensors = fill(network)
     cell = Everything(network, TaggingTrainingNetwork(network))
     field = {name: torch.tensor(tensors[f"heads.crf.{name}"]).double() for name in ("transitions", "start", "end")}
@@ -208,7 +208,7 @@ def negative_log_likelihood(scores: torch.Tensor, tags: np.ndarray, field: dict[
 
 @pytest.mark.parametrize(
     "network",
-    [BertForSequenceClassification(CONFIG, 3, 2), BertForTokenClassification(CONFIG, 3, 2, crf=True, lstm=True)],
+    [ClassificationNetwork(CONFIG, 3, 2), TaggingNetwork(CONFIG, 3, 2, crf=True, lstm=True)],
     ids=["classification", "tagging"],
 )
 def test_the_dropout_of_a_head_has_a_stream_of_its_own(network):
@@ -229,9 +229,9 @@ def test_a_batch_without_samples_costs_nothing():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: BertForSequenceClassification(CONFIG, LABELS, SLOTS),
-        lambda: BertForTokenClassification(CONFIG, LABELS, SLOTS, crf=True),
-        lambda: BertForTokenClassification(CONFIG, LABELS, SLOTS, crf=True, lstm=True),
+        lambda: ClassificationNetwork(CONFIG, LABELS, SLOTS),
+        lambda: TaggingNetwork(CONFIG, LABELS, SLOTS, crf=True),
+        lambda: TaggingNetwork(CONFIG, LABELS, SLOTS, crf=True, lstm=True),
     ],
     ids=["classification", "field", "field over LSTM"],
 )

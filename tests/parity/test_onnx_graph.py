@@ -9,9 +9,9 @@ import onnxruntime
 import pytest
 from mindspore import Tensor
 
-from models.bert.network import BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
 from models.common.encoder_config import EncoderConfig
 from models.common.export.onnx_graph.build import Layout, build
+from models.common.nn.networks import ClassificationNetwork, SpanNetwork, TaggingNetwork
 from models.common.weights.loading import load_into
 from tests.parity.test_bert_network import graph_mode, random_weights  # noqa: F401
 from tests.tolerances import TOLERANCES
@@ -35,9 +35,9 @@ PADDED = {17: ((17,), (3,), (1,)), 1: ((1,),)}
 
 def network(config: EncoderConfig, tensors: dict[str, np.ndarray], task: str, samples: int):
     classes = {
-        "span": lambda: BertForQuestionAnswering(config),
-        "classification": lambda: BertForSequenceClassification(config, LABELS, samples),
-        "tagging": lambda: BertForTokenClassification(
+        "span": lambda: SpanNetwork(config),
+        "classification": lambda: ClassificationNetwork(config, LABELS, samples),
+        "tagging": lambda: TaggingNetwork(
             config, LABELS, samples, crf="heads.crf.end" in tensors, lstm="heads.lstm.forward.bias" in tensors
         ),
     }
