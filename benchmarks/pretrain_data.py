@@ -20,6 +20,7 @@ from benchmarks.raw_data import OURS, race, serve_peer
 from data_tools.convert import PretrainConversion, convert_pretrain
 from data_tools.feature_store import FeatureSet, load_features
 from data_tools.features.pretrain import PretrainOptions
+from data_tools.features.units import PHRASE, UnitOptions
 from data_tools.record_columns import RecordLayout
 from data_tools.synthetic_squad import generate
 from models.common.cli import run_main
@@ -41,7 +42,7 @@ def run_ours(setup: dict[str, Any]) -> None:
     def once() -> dict:
         conversion = PretrainConversion(
             (setup["data_file"],), setup["vocab_file"], output, dataset_format=setup["format"], overwrite=True,
-            options=OPTIONS, do_whole_word_mask=True, workers=threads, shards=threads,
+            options=OPTIONS, units=UnitOptions({PHRASE: 1.0}), workers=threads, shards=threads,
         )  # fmt: skip
         with sidebyside.PeakMemory() as peak:
             features = convert_pretrain(conversion)["counts"]["features"]

@@ -3,6 +3,7 @@
 A new task is one entry of `TASKS`; the stores know columns only.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,6 +104,17 @@ MASK, TEXT_ID = "attention_mask", "qas_id"  # of no task's table: one is implied
 COLUMN_NAMES = {name: column.stored for name, column in COLUMNS.items()} | {MASK: "input_mask", TEXT_ID: "qas_id"}
 REQUIRED = tuple(COLUMN_NAMES[name] for name in ("input_ids", MASK, "token_type_ids"))
 
+# The ERNIE of the same ModelZoo has other names for some; its `next_sentence_labels` are 1 for the true next, and its
+# `masked_lm_weights` integers. Its token types tell its files from BERT's.
+FAMILIES = BERT, ERNIE = "bert", "ernie"
+ERNIE_NAMES = {
+    "segment_ids": "token_type_id",
+    "start_positions": "start_position",
+    "end_positions": "end_position",
+    "unique_ids": "unique_id",
+}
+BERT_NAMES = {ernie: bert for bert, ernie in ERNIE_NAMES.items()}
+
 # (stored name, per token?, floating?) -> our name: `label_ids` is one class, one score, or a tag for each token.
 _BY_STORED = {
     (column.stored, column.per_token, column.dtype.kind == "f"): name
@@ -115,6 +127,11 @@ STORED_NAMES = frozenset(stored for stored, _, _ in _BY_STORED) | {COLUMN_NAMES[
 def our_name(stored: str, per_token: bool, floating: bool) -> str | None:
     """Our name of a stored column that holds such values; None if no task has one."""
     return _BY_STORED.get((stored, per_token, floating))
+
+
+def is_ernie(stored: Iterable[str]) -> bool:
+    """Whether a file with these columns has ERNIE's names."""
+    return ERNIE_NAMES[COLUMN_NAMES["token_type_ids"]] in stored
 
 
 def stored_width(stored: str, found: int, row_length: int) -> int:

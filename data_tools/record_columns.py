@@ -3,14 +3,17 @@
 Shapes: B samples, T tokens of a row, P predictions that a row of pretraining has room for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from data_tools.columns import (
+    BERT,
+    BERT_NAMES,
     COLUMN_NAMES,
     COLUMNS,
+    ERNIE_NAMES,
     FLOAT32,
     INT64,
     MASK,
@@ -18,22 +21,26 @@ from data_tools.columns import (
     REQUIRED,
     STORED_NAMES,
     dtype_of,
+    is_ernie,
     our_name,
 )
 from data_tools.feature_store import FeatureSet, starts_of
 from models.common.errors import UserError
 
 LABEL = "mlm_label"
+NEXT = COLUMN_NAMES["next_sentence_label"]
 BLOCK_ROWS = 1024  # records made at once
 
 
 @dataclass(frozen=True)
 class RecordLayout:
-    """What all records of a set have in common: their task, T, and P (0 where there is nothing to predict)."""
+    """What all records of a set have in common: their task, T, P (0 where there is nothing to predict), and whose names
+    their columns have."""
 
     task: str
     row_length: int
     predictions: int = 0
+    family: str = BERT
 
     def blocks(self, features: FeatureSet) -> Iterator[tuple[dict[str, np.ndarray], list[str] | None]]:
         """The records in blocks: (columns, texts of the column `qas_id`)."""
@@ -51,7 +58,7 @@ class RecordLayout:
             wide = array.dtype.kind == "i" and (column is None or column.wide)
             array = array.astype(INT64) if wide else array
             stored[COLUMN_NAMES[name]] = array[:, None] if column is not None and column.as_list else array
-        return stored
+        return stored if self.family == BERT else _as_ernie(stored)
 
 
 def _predictions(labels: np.ndarray, room: int) -> dict[str, np.ndarray]:
@@ -75,9 +82,8 @@ def from_columns(stored: dict[str, np.ndarray], qas_ids: list[str] | None, sourc
     column is missing, cannot be read as what it is, or when the real tokens of a row are not its beginning: packing and
     masking rely on that.
     """
-    absent = [column for column in REQUIRED if column not in stored]
-    if absent:
-        raise UserError(f"{source}: columns {', '.join(absent)} are missing, there are only {', '.join(stored)}")
+    require_columns(stored, source)
+    stored = _as_bert(stored, source)
     arrays = {column: _matrix(column, values, source) for column, values in stored.items() if column in STORED_NAMES}
     mask = arrays.pop(COLUMN_NAMES[MASK]) != 0
     row_length = mask.shape[1]
@@ -96,6 +102,36 @@ def from_columns(stored: dict[str, np.ndarray], qas_ids: list[str] | None, sourc
         array = _cast(values[mask] if per_token else values[:, 0], dtype_of(name, values), f"{source}, column {column}")
         (tokens if per_token else scalars)[name] = array
     return FeatureSet(tokens, starts_of(lengths), scalars, qas_ids, info)
+
+
+def require_columns(stored: Collection[str], source: str, further: Iterable[str] = ()) -> None:
+    """Raise `UserError` where a column is missing that all files of a family have, or one of `further`."""
+    required = [ERNIE_NAMES.get(column, column) for column in REQUIRED] if is_ernie(stored) else REQUIRED
+    absent = [column for column in dict.fromkeys((*required, *further)) if column not in stored]
+    if absent:
+        raise UserError(f"{source}: columns {', '.join(absent)} are missing, there are only {', '.join(stored)}")
+
+
+def _as_ernie(stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Columns under BERT's names as ERNIE has them."""
+    stored = {ERNIE_NAMES.get(name, name): array for name, array in stored.items()}
+    if NEXT in stored:
+        stored[NEXT] = 1 - stored[NEXT]
+    if PREDICTIONS[2] in stored:
+        stored[PREDICTIONS[2]] = stored[PREDICTIONS[2]].astype(INT64)
+    return stored
+
+
+def _as_bert(stored: dict[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
+    """Columns of either family as BERT has them."""
+    if not is_ernie(stored):
+        return stored
+    stored = {BERT_NAMES.get(name, name): array for name, array in stored.items()}
+    if NEXT in stored:
+        if not np.isin(stored[NEXT], (0, 1)).all():
+            raise UserError(f"{source}: column {NEXT} must hold 0 and 1 only; write the file again")
+        stored[NEXT] = 1 - stored[NEXT]
+    return stored
 
 
 def _labels(predictions: dict[str, np.ndarray], lengths: np.ndarray, row_length: int, source: str) -> np.ndarray:

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,14 +102,11 @@ class ShardedWriter:
 
     def add(self, features: FeatureSet) -> None:
         """Append samples."""
-        shards = len(self._shards)
         if self._first is None and len(features):
             self._first = features.select([0])
         self._content.add(features)
-        for shard in range(shards):
-            mine = np.arange((shard - self.count) % shards, len(features), shards)
-            if len(mine):
-                self._shards.tell(shard, "add", features if shards == 1 else features.select(mine))
+        for shard, mine in dealt(features, len(self._shards), self.count):
+            self._shards.tell(shard, "add", mine)
         self._lengths += np.bincount(features.lengths, minlength=len(self._lengths))
         self.count += len(features)
 
@@ -142,20 +140,29 @@ class ShardedWriter:
         return round(float(below + (above - below) * fraction), 3)
 
 
+def dealt(features: FeatureSet, shards: int, before: int) -> Iterator[tuple[int, FeatureSet]]:
+    """(shard, its samples) of those shards that get any of `features`; `before`: how many samples came before them."""
+    for shard in range(shards):
+        mine = np.arange((shard - before) % shards, len(features), shards)
+        if len(mine):
+            yield shard, features if shards == 1 else features.select(mine)
+
+
 class OutputFolder:
     """A folder that appears complete or not at all: `with OutputFolder(target, overwrite) as temporary: ...`.
 
-    An existing folder is replaced only with `overwrite`, and only if it is empty or holds converted features: a
-    mistyped path must not cost the user their files. What a killed run left behind is cleared by the next one.
+    An existing folder is replaced only with `overwrite`, and only if it is empty or holds converted features, which the
+    file `mark` says: a mistyped path must not cost the user their files. What a killed run left behind is cleared by
+    the next one.
     """
 
-    def __init__(self, target: Path, overwrite: bool) -> None:
+    def __init__(self, target: Path, overwrite: bool, mark: str = SIDECAR) -> None:
         self._target = target
         self._temporary = target.parent / f".{target.name}.partial"
         if not target.name or target.is_symlink() or (target.exists() and not target.is_dir()):
             raise UserError(f"{target}: the output must be a folder of its own; choose another --output_dir")
         if target.is_dir() and any(target.iterdir()):
-            if not (target / SIDECAR).is_file():
+            if not (target / mark).is_file():
                 raise UserError(f"{target}: holds files that are not converted features; choose another --output_dir")
             if not overwrite:
                 raise UserError(f"{target}: holds converted features already; pass --overwrite true to replace them")

@@ -10,12 +10,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-from data_tools.columns import COLUMN_NAMES, REQUIRED, STORED_NAMES, TEXT_ID, stored_width
+from data_tools.columns import BERT_NAMES, COLUMN_NAMES, STORED_NAMES, TEXT_ID, stored_width
 from data_tools.crc32c import crc32c
 from data_tools.example_proto import ProtoError, decode_examples, encode_examples
 from data_tools.feature_store import FeatureSet
 from data_tools.readers.json_stream import read_json_file
-from data_tools.record_columns import RecordLayout, from_columns
+from data_tools.record_columns import RecordLayout, from_columns, require_columns
 from models.common.errors import UserError
 from models.common.files import require_file, write_json
 
@@ -84,14 +84,13 @@ def _features(
     widths: dict[str, int],
     row_length: int | None,
 ) -> FeatureSet:
-    absent = [column for column in dict.fromkeys((*REQUIRED, *widths)) if column not in numbers]
-    if absent:
-        raise UserError(f"{where}: columns {', '.join(absent)} are missing, there are only {', '.join(numbers)}")
+    require_columns(numbers, where, widths)
     row_length = row_length or len(numbers[COLUMN_NAMES["input_ids"]][0])
     columns = {}
     for column, values in numbers.items():
-        if column in STORED_NAMES:
-            expected = widths.get(column, stored_width(column, len(values[0]), row_length))
+        stored = BERT_NAMES.get(column, column)
+        if stored in STORED_NAMES:
+            expected = widths.get(column, stored_width(stored, len(values[0]), row_length))
             wrong = [len(found) for found in values if len(found) != expected]
             if wrong:
                 raise UserError(f"{where}: column {column} holds {wrong[0]} values where {expected} are expected")

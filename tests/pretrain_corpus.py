@@ -9,9 +9,11 @@ from data_tools.convert import PretrainConversion, convert_pretrain
 from data_tools.feature_store import FeatureSet, load_features
 from data_tools.features.masking import Masking
 from data_tools.features.pretrain import PretrainOptions
+from data_tools.features.units import PHRASE, UnitOptions
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PAD, UNKNOWN, CLS, SEP, MASK = range(5)
+WORDS = {PHRASE: 1.0}  # the level of whole words
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,20 @@ class MadeCorpus:
 
 
 def convert(text: Path, vocab: Path, folder: Path, **settings) -> FeatureSet:
-    """Convert and load; settings are those of masking, of the options, and of the conversion."""
+    """Convert and load; settings are those of masking, of the options, of units, and of the conversion."""
     masking = Masking(**{name: settings.pop(name) for name in ("masked_lm_prob", "max_predictions_per_seq")
                          if name in settings})  # fmt: skip
-    names = [name for name in settings if name in PretrainOptions.__dataclass_fields__]
-    options = PretrainOptions(masking=masking, **{name: settings.pop(name) for name in names})
+    options = PretrainOptions(masking=masking, **_taken(settings, PretrainOptions))
+    units = UnitOptions(**_taken(settings, UnitOptions))
     settings = {"dataset_format": "numpy"} | settings
     texts = text if isinstance(text, tuple) else (text,)
-    convert_pretrain(PretrainConversion(texts, vocab, folder, options=options, **settings))
+    convert_pretrain(PretrainConversion(texts, vocab, folder, options=options, units=units, **settings))
     return load_features(folder)
+
+
+def _taken(settings: dict, of: type) -> dict:
+    """The settings that are fields of a class, which leave `settings`."""
+    return {name: settings.pop(name) for name in list(settings) if name in of.__dataclass_fields__}
 
 
 def make_corpus(folder: Path, documents: int, most_sentences: int, most_words: int, most_pieces: int) -> MadeCorpus:

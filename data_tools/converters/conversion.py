@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
+from data_tools.columns import BERT
 from data_tools.feature_store import FEATURES_VERSION, FORMATS, SIDECAR, FeatureSet
 from data_tools.readers.hold_out import PARTS, RULE, HoldOut
 from data_tools.record_columns import RecordLayout
@@ -61,9 +62,11 @@ class Conversion:
     overwrite: bool = field(default=False, kw_only=True)
     workers: int = field(default=1, kw_only=True)
 
+    formats: ClassVar[tuple[str, ...]] = FORMATS
+
     def __post_init__(self) -> None:
-        if self.dataset_format not in FORMATS:
-            raise UserError(f"dataset_format must be one of {', '.join(FORMATS)}, got {self.dataset_format!r}")
+        if self.dataset_format not in self.formats:
+            raise UserError(f"dataset_format must be one of {', '.join(self.formats)}, got {self.dataset_format!r}")
         if not 1 <= self.shards <= MAX_SHARDS:
             raise UserError(f"shards must lie in 1..{MAX_SHARDS}, got {self.shards}")
         if self.workers < 1:
@@ -103,7 +106,9 @@ def write_features(
     settings: what the sidecar says of the task, `max_seq_length` among it; parts: the samples, made while `reader`
     reads; counts: what happened to them, complete after the last. Raises `UserError` and leaves nothing behind.
     """
-    layout = RecordLayout(task, settings["max_seq_length"], settings.get("max_predictions_per_seq", 0))
+    layout = RecordLayout(
+        task, settings["max_seq_length"], settings.get("max_predictions_per_seq", 0), settings.get("column_names", BERT)
+    )
     with (
         OutputFolder(Path(conversion.output_dir), conversion.overwrite) as folder,
         ShardedWriter(folder, conversion.dataset_format, conversion.shards, layout, conversion.workers) as writer,
@@ -171,11 +176,12 @@ def add_lower_case_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--do_lower_case", type=boolean, default=True, help="true for uncased vocabularies")
 
 
-def add_output_flags(parser: argparse.ArgumentParser, reasons: Sequence[str], what: str) -> None:
+def add_output_flags(
+    parser: argparse.ArgumentParser, reasons: Sequence[str], what: str, formats: Sequence[str] = FORMATS,
+    format_text: str = "numpy needs no MindSpore to read",
+) -> None:  # fmt: skip
     """The flags every task ends with; reasons: for which `what`, the records, may be left out."""
-    parser.add_argument(
-        "--dataset_format", choices=FORMATS, default="mindrecord", help="numpy needs no MindSpore to read"
-    )
+    parser.add_argument("--dataset_format", choices=formats, default="mindrecord", help=format_text)
     parser.add_argument("--shards", type=int, default=1, help="number of files the features are dealt to")
     for reason in reasons:
         text = f"{reason.replace('_', ' ')}: leave such {what} out, count and list them, instead of stopping"

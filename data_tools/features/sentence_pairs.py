@@ -17,15 +17,10 @@ RANDOM_NEXT_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class TokenizedDocuments:
-    """D documents of S sentences, none empty.
+class Borders:
+    """Of D documents of S sentences, none empty: sentences: int64 [S + 1], the token at which each starts; documents:
+    int64 [D + 1], the sentence at which each starts."""
 
-    ids: int32 [tokens]; begins: bool [tokens], where units begin; sentences: int64 [S + 1], the token at which each
-    starts; documents: int64 [D + 1], the sentence at which each starts.
-    """
-
-    ids: np.ndarray
-    begins: np.ndarray
     sentences: np.ndarray
     documents: np.ndarray
 
@@ -43,46 +38,54 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.random_next)
 
+    def taken(self, order: np.ndarray) -> "Pairs":
+        """The pairs of these numbers, in this order; as many lost tokens."""
+        begins, lengths = ((first[order], second[order]) for first, second in (self.begins, self.lengths))
+        return Pairs(begins, lengths, self.random_next[order], self.truncated)
 
-def draw_pairs(
-    documents: TokenizedDocuments, max_seq_length: int, short_seq_prob: float, rng: np.random.Generator
-) -> Pairs:
+
+def draw_pairs(borders: Borders, max_seq_length: int, short_seq_prob: float, rng: np.random.Generator) -> Pairs:
     """The pairs of one pass over at least two documents, in random order."""
-    tokens, borders = documents.sentences, documents.documents
+    tokens, documents = borders.sentences, borders.documents
     longest = max_seq_length - SPECIAL_TOKENS
-    count = len(borders) - 1
+    count = len(documents) - 1
     short = rng.random(count) < short_seq_prob
     wanted = np.where(short, rng.integers(2, longest, count, endpoint=True), longest)  # tokens, of each document
-    begin, split, end, random_next, document = _walk(documents, wanted, rng)
+    begin, split, end, random_next, document = _walk(borders, wanted, rng)
     first_length = tokens[split] - tokens[begin]
     # The partner: from a sentence of another document on, as many as make up the wanted length, at least one.
     other = rng.integers(0, count - 1, len(begin))
     other += other >= document
-    place = borders[other] + _below(borders[other + 1] - borders[other], rng)
+    place = documents[other] + _below(documents[other + 1] - documents[other], rng)
     enough = np.searchsorted(tokens, tokens[place] + np.maximum(wanted[document] - first_length, 1))
     second = np.where(random_next, place, split)
-    second_end = np.where(random_next, np.minimum(enough, borders[other + 1]), end)
+    second_end = np.where(random_next, np.minimum(enough, documents[other + 1]), end)
     lengths = (first_length, tokens[second_end] - tokens[second])
+    pairs = cut_to_fit((tokens[begin], tokens[second]), lengths, random_next, longest, rng)
+    return pairs.taken(rng.permutation(len(pairs)))
+
+
+def cut_to_fit(
+    begins: tuple[np.ndarray, np.ndarray], lengths: tuple[np.ndarray, np.ndarray], random_next: np.ndarray,
+    longest: int, rng: np.random.Generator,
+) -> Pairs:  # fmt: skip
+    """Pairs of these texts, as the fields of `Pairs`, of which none has more than `longest` tokens."""
     kept = truncate(lengths, longest)
     lost = [length - keep for length, keep in zip(lengths, kept, strict=True)]
-    begins = (tokens[begin] + rng.binomial(lost[0], 0.5), tokens[second] + rng.binomial(lost[1], 0.5))
-    order = rng.permutation(len(begin))
-    return Pairs(
-        (begins[0][order], begins[1][order]), (kept[0][order], kept[1][order]), random_next[order],
-        int(np.count_nonzero(lost[0] + lost[1])),
-    )  # fmt: skip
+    begins = (begins[0] + rng.binomial(lost[0], 0.5), begins[1] + rng.binomial(lost[1], 0.5))
+    return Pairs(begins, (kept[0], kept[1]), random_next, int(np.count_nonzero(lost[0] + lost[1])))
 
 
-def _walk(documents: TokenizedDocuments, wanted: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def _walk(borders: Borders, wanted: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """(begin, split, end, random_next, document) of every stretch of sentences that becomes a pair.
 
     What a stretch that begins at a sentence would be is found for all sentences at once; then the pass is a walk from
     each to where it leads.
     """
-    tokens, borders = documents.sentences, documents.documents
+    tokens, documents = borders.sentences, borders.documents
     begin = np.arange(len(tokens) - 1)
-    document = np.repeat(np.arange(len(borders) - 1), np.diff(borders))
-    end = np.minimum(np.searchsorted(tokens, tokens[:-1] + wanted[document]), borders[1:][document])
+    document = np.repeat(np.arange(len(documents) - 1), np.diff(documents))
+    end = np.minimum(np.searchsorted(tokens, tokens[:-1] + wanted[document]), documents[1:][document])
     split = begin + 1 + _below(np.maximum(end - begin - 1, 1), rng)
     random_next = (end - begin == 1) | (rng.random(len(begin)) < RANDOM_NEXT_SHARE)
     leads_to = np.where(random_next, split, end).tolist()

@@ -1,59 +1,148 @@
-"""What is masked whole or not at all: single tokens, words with all of their pieces, or the words of a segmenter."""
+"""What is masked whole or not at all: the units of a text at each level of ERNIE's knowledge masking.
 
-from collections.abc import Iterator, Sequence
+ERNIE (arXiv 1904.09223, section 3.2) masks at three levels: basic units (characters, word pieces), phrases and
+entities. Each level here is a division of the text. basic: every token is a unit. phrase: a unit is a word with all of
+its pieces, that of a segmenter where no blanks part words, or an entry of a list of phrases. entity: as phrase, but
+entries of a dictionary are units before anything else.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
+from pathlib import Path
 
 import numpy as np
+from tokenizers import Encoding
 
+from data_tools.features.lexicon import Lexicon
 from data_tools.tokenization import WordPieceTokenizer
 from models.common.errors import UserError, needed
 
 SEGMENTERS = ("jieba",)
+LEVELS = BASIC, PHRASE, ENTITY = "basic", "phrase", "entity"
 BATCH_CHARACTERS = 1 << 17  # tokenized at once: what the tokenizer makes of a text is far bigger than the text
+
+
+@dataclass(frozen=True)
+class UnitOptions:
+    """levels: the share of the samples that are masked at each level, together 1; the flags explain the rest."""
+
+    levels: Mapping[str, float] = field(default_factory=lambda: {BASIC: 1.0})
+    word_segmenter: str | None = None
+    phrase_file: Path | None = None
+    entity_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not {PHRASE, ENTITY} & self.levels.keys():
+            given = [name for name in ("word_segmenter", "phrase_file") if getattr(self, name) is not None]
+            problems = [f"--{name} is for --masking phrase or entity; leave one out" for name in given]
+        if (self.entity_file is None) == (ENTITY in self.levels):
+            problems.append("--entity_file and --masking entity belong together; give both or none")
+        if problems:
+            raise UserError("; ".join(problems))
+
+
+def parse_levels(words: Sequence[str]) -> dict[str, float]:
+    """The shares that `--masking` names: one level, or several `LEVEL=SHARE`. Raises `UserError`."""
+    shares = {}
+    for word in words:
+        level, _, text = word.partition("=")
+        try:
+            share = float(text) if text or len(words) > 1 else 1.0
+        except ValueError:
+            share = -1.0
+        if level not in LEVELS or level in shares or not 0 < share <= 1:
+            raise UserError(f"--masking {' '.join(words)}: give one of {', '.join(LEVELS)}, or several with their "
+                            "shares of the samples, each once, such as basic=0.5 phrase=0.5")  # fmt: skip
+        shares[level] = share
+    if abs(sum(shares.values()) - 1) > 1e-6:
+        raise UserError(f"--masking {' '.join(words)}: the shares must add up to 1")
+    return shares
 
 
 class UnitTokenizer:
     """Tokenizes sentences and says where units begin; one goes up to the next, no further than its sentence.
 
-    whole_words: a unit is a word, pieces that begin with ## belong to the one before; else every token is one.
-    segmenter: None, or what else parts text into words: a token that begins inside a word continues it.
+    Pieces that begin with ## belong to the word before them, but for the level basic.
     """
 
-    def __init__(self, tokenizer: WordPieceTokenizer, whole_words: bool, segmenter: str | None) -> None:
-        if segmenter is not None and not whole_words:
-            raise UserError("--word_segmenter is for --do_whole_word_mask true; leave one out")
-        if segmenter is not None:
-            needed(segmenter, segmenter)
-        self._tokenizer, self._whole_words = tokenizer, whole_words
-        self._segmenter = segmenter
+    def __init__(self, tokenizer: WordPieceTokenizer, options: UnitOptions) -> None:
+        if options.word_segmenter is not None:
+            needed(options.word_segmenter, options.word_segmenter)
+        self._tokenizer, self._options = tokenizer, options
+        self._phrases = None if options.phrase_file is None else Lexicon(options.phrase_file)
+        self._entities = None if options.entity_file is None else Lexicon(options.entity_file)
         self._continues = np.array([token.startswith("##") for token in tokenizer.vocab])
+
+    @property
+    def shares(self) -> list[float]:
+        """Of each level, in the order of what a call returns; their sum is 1."""
+        return list(self._options.levels.values())
 
     def describe(self) -> dict[str, object]:
         """For the sidecar."""
-        segmenter = self._segmenter and f"{self._segmenter} {version(self._segmenter)}"
-        return {"do_whole_word_mask": self._whole_words, "word_segmenter": segmenter}
+        segmenter = self._options.word_segmenter
+        lists = {"phrase_file": self._phrases, "entity_file": self._entities}
+        return {
+            "masking": dict(self._options.levels),
+            "word_segmenter": segmenter and f"{segmenter} {version(segmenter)}",
+            **{name: lexicon.describe() for name, lexicon in lists.items() if lexicon is not None},
+        }
 
     def __call__(self, sentences: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(ids int32 [tokens], lengths int64 [S], begins bool [tokens]) of the tokens of all S sentences."""
-        encode = self._encode if self._segmenter is None else self._encode_words
+        """(ids int32 [tokens], lengths int64 [S], begins bool [levels, tokens]) of the tokens of all S sentences."""
+        reads_text = self._options.word_segmenter or self._phrases or self._entities
+        encode = self._encode_units if reads_text else self._encode
         ids, lengths, begins = zip(*map(encode, _batches(sentences)), strict=True)
-        return np.concatenate(ids), np.concatenate(lengths), np.concatenate(begins)
+        return np.concatenate(ids), np.concatenate(lengths), np.concatenate(begins, axis=1)
 
     def _encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        ids, lengths = _flat(self._tokenizer.encode_ids(texts))
-        return ids, lengths, ~self._continues[ids] if self._whole_words else np.ones(len(ids), bool)
+        ids, lengths = flat(self._tokenizer.encode_ids(texts))
+        return ids, lengths, np.stack([self._whole_words(ids, level) for level in self._options.levels])
 
-    def _encode_words(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _encode_units(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         encodings = self._tokenizer.encode(texts)
-        ids, lengths = _flat([encoding.ids for encoding in encodings])
-        begins = [self._begins(text, encoding.offsets) for text, encoding in zip(texts, encodings, strict=True)]
-        return ids, lengths, np.fromiter(chain.from_iterable(begins), bool, len(ids)) & ~self._continues[ids]
+        ids, lengths = flat([encoding.ids for encoding in encodings])
+        found = [self._begins(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
+        begins = []
+        for level in self._options.levels:
+            whole = self._whole_words(ids, level)
+            if level != BASIC:
+                of_level = chain.from_iterable(of_text[level] for of_text in found)
+                whole &= np.fromiter(of_level, bool, len(ids))
+            begins.append(whole)
+        return ids, lengths, np.stack(begins)
 
-    def _begins(self, text: str, offsets: Sequence[tuple[int, int]]) -> list[bool]:
-        words = [number for number, word in enumerate(jieba_words(text)) for _ in word]
-        word_of = [-1, *(words[start] for start, _ in offsets)]
-        return [before != word for before, word in pairwise(word_of)]
+    def _whole_words(self, ids: np.ndarray, level: str) -> np.ndarray:
+        return np.ones(len(ids), bool) if level == BASIC else ~self._continues[ids]
+
+    def _begins(self, text: str, encoding: Encoding) -> dict[str, list[bool]]:
+        """Of the levels above basic: for each token whether a unit begins in or before it."""
+        inside = self._insides(text, encoding)
+        if self._options.word_segmenter:
+            parted = bytearray(chain.from_iterable(b"\1" + bytes(len(word) - 1) for word in jieba_words(text)))
+        else:
+            parted = bytearray(not goes_on for goes_on in inside)
+        levels = {}
+        for level, lexicon in ((PHRASE, self._phrases), (ENTITY, self._entities)):
+            for start, end in () if lexicon is None else lexicon.find(text, inside):
+                parted[start:end] = b"\1" + bytes(end - start - 1)
+                if end < len(text):
+                    parted[end] = 1
+            unit_of = list(accumulate(parted))
+            units = [-1, *(unit_of[start] for start, _ in encoding.offsets)]
+            levels[level] = [before != unit for before, unit in pairwise(units)]
+        return levels
+
+    def _insides(self, text: str, encoding: Encoding) -> bytearray:
+        """Of each character whether a word of the tokenizer's, of which more than one piece may be, goes on there."""
+        inside = bytearray(len(text))
+        for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            inside[start:end] = b"\1" * (end - start)
+            inside[start] = int(self._continues[number])
+        return inside
 
 
 def jieba_words(text: str) -> list[str]:
@@ -63,7 +152,7 @@ def jieba_words(text: str) -> list[str]:
     return jieba.lcut(text)
 
 
-def _flat(ids: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+def flat(ids: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     """(int32 [tokens], lengths int64) of the ids of several texts."""
     lengths = np.array([len(found) for found in ids], np.int64)
     return np.fromiter(chain.from_iterable(ids), np.int32, lengths.sum()), lengths

@@ -34,7 +34,7 @@ class CorpusReader:
 
     def __init__(self, inputs: Sequence[Path]) -> None:
         self.path = Path(inputs[0])
-        self.files = [file for given in inputs for file in _files_of(Path(given))]
+        self.files = [file for given in inputs for file in files_of(Path(given))]
         self.bytes_total = sum(file.stat().st_size for file in self.files)
         self.bytes_read = 0
         self._digest = hashlib.sha256()
@@ -73,7 +73,8 @@ def chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
             yield rest
 
 
-def _files_of(given: Path) -> list[Path]:
+def files_of(given: Path) -> list[Path]:
+    """A file, or all files below a folder in the order of their names, hidden ones left out. Raises `UserError`."""
     if not given.is_dir():
         return [require_file(given, "corpus")]
     paths = (path for path in sorted(given.rglob("*")) if path.is_file())

@@ -1,11 +1,13 @@
 """Reads a UTF-8 text file line by line: what every reader of a line-based format shares."""
 
+import gzip
 import hashlib
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from models.common.errors import UserError
-from models.common.files import require_file
+from models.common.files import require_file, sha256_of
 
 BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 1 << 26
@@ -46,21 +48,41 @@ class LineReader:
 
     def _raw_lines(self) -> Iterator[bytes]:
         self.bytes_read, self._digest = 0, hashlib.sha256()
+        rest, number, first = b"", 0, True
+        for block in self._blocks():
+            # A shorter first block than asked for is the whole file: the mark is never cut in two.
+            rest = block.removeprefix(BYTE_ORDER_MARK) if first else rest + block
+            first = False
+            *lines, rest = rest.split(b"\n")
+            number += len(lines)
+            for line in lines:
+                yield line + b"\n"
+            if len(rest) > MAX_LINE_BYTES:
+                raise UserError(f"{self.path}, line {number + 1}: longer than {MAX_LINE_BYTES >> 20} MiB; split it")
+        if rest:
+            yield rest
+
+    def _blocks(self) -> Iterator[bytes]:
+        """The text in blocks; counts and checksums what is read of the file."""
         with self.path.open("rb") as file:
-            rest, number = b"", 0
             while block := file.read(self._block_bytes):
-                if self.bytes_read == 0:
-                    # A shorter first block than asked for is the whole file: the mark is never cut in two.
-                    rest = block.removeprefix(BYTE_ORDER_MARK)
-                else:
-                    rest += block
                 self._digest.update(block)
                 self.bytes_read += len(block)
-                *lines, rest = rest.split(b"\n")
-                number += len(lines)
-                for line in lines:
-                    yield line + b"\n"
-                if len(rest) > MAX_LINE_BYTES:
-                    raise UserError(f"{self.path}, line {number + 1}: longer than {MAX_LINE_BYTES >> 20} MiB; split it")
-            if rest:
-                yield rest
+                yield block
+
+
+class GzipLineReader(LineReader):
+    """The same of a file that gzip compressed; `bytes_read` and `sha256()` are of the file as it lies on the disk."""
+
+    def sha256(self) -> str:
+        """Checksum of the compressed file."""
+        return sha256_of(self.path)
+
+    def _blocks(self) -> Iterator[bytes]:
+        try:
+            with self.path.open("rb") as file, gzip.open(file) as unpacked:
+                while block := unpacked.read(self._block_bytes):
+                    self.bytes_read = file.tell()
+                    yield block
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise UserError(f"{self.path}: not a whole gzip file ({error}); fetch it again") from None

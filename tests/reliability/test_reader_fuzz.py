@@ -30,6 +30,7 @@ from data_tools.feature_store import SIDECAR, iterate_shard, load_features
 from data_tools.features.masking import Masking
 from data_tools.features.pretrain import PretrainOptions
 from data_tools.features.span import SpanOptions
+from data_tools.features.units import PHRASE, UnitOptions
 from data_tools.labels import read_labels, tag_set
 from data_tools.readers.classification import KNOWN_LAYOUTS, TextLayout
 from data_tools.readers.lines import LineReader
@@ -128,9 +129,10 @@ def converting(folder: Path, dataset_format: str = "numpy") -> list[Target]:
         settings = {"span": SpanOptions(16, 2), "dataset_format": dataset_format}
         return lambda path: check(lambda: convert_squad(SquadConversion(path, vocab, output, is_training, **settings)))
 
-    def text_of_pretraining(**settings) -> Callable[[Path], object]:
+    def text_of_pretraining(**units) -> Callable[[Path], object]:
         options = PretrainOptions(12, dupe_factor=2, masking=Masking(0.3, 3))
-        settings = {"options": options, "dataset_format": dataset_format, "do_whole_word_mask": True} | settings
+        units = UnitOptions({PHRASE: 1.0}, **units)
+        settings = {"options": options, "dataset_format": dataset_format, "units": units}
         return lambda path: check(lambda: convert_pretrain(PretrainConversion((path,), vocab, output, **settings)))
 
     entities = frozenset(["misaligned", "overlapping", "empty", "long_units"])

@@ -18,7 +18,7 @@ from data_tools.feature_store import FeatureSet, load_features
 from data_tools.features.pretrain import PretrainOptions
 from data_tools.features.span import SpanOptions
 from models.common.metrics import squad
-from tests.pretrain_corpus import make_corpus
+from tests.pretrain_corpus import WORDS, make_corpus
 from tests.tolerances import TOLERANCES
 from tests.unit.test_benchmarks import LENGTH, MACHINE, SEED, random_model
 
@@ -154,7 +154,7 @@ def test_googles_instances_and_ours_are_alike(tmp_path):
     tokenizer = google_squad.GoogleTokenizer(corpus.vocab, lower_case=True)
     instances = google_pretrain.create_instances([corpus.text], tokenizer, options, whole_words=True)
     theirs = google_pretrain.convert(instances, tokenizer, options)
-    ours = corpus.convert(tmp_path / "out", max_seq_length=LENGTH, dupe_factor=10, do_whole_word_mask=True)
+    ours = corpus.convert(tmp_path / "out", max_seq_length=LENGTH, dupe_factor=10, levels=WORDS)
     assert len(ours) == pytest.approx(len(theirs), rel=0.02) and len(ours) > 10000
     figures = [
         (

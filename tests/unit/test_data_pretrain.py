@@ -8,12 +8,13 @@ from transformers import BertTokenizer
 
 from data_tools.feature_store import FeatureSet, starts_of
 from data_tools.features.masking import Masking, choose_targets, units_of
-from data_tools.features.pretrain import PretrainGenerator, PretrainOptions
-from data_tools.features.units import UnitTokenizer
+from data_tools.features.pretrain import DocumentSource, PretrainGenerator, PretrainOptions, UnitMasker
+from data_tools.features.units import UnitOptions, UnitTokenizer
 from data_tools.readers.corpus import CorpusReader
 from data_tools.tokenization import WordPieceTokenizer
 from tests.pretrain_corpus import (
     MASK,
+    WORDS,
     MadeCorpus,
     assert_share,
     convert,
@@ -44,7 +45,7 @@ def samples(corpus, tmp_path_factory) -> FeatureSet:
 @pytest.fixture(scope="module")
 def words(corpus, tmp_path_factory) -> FeatureSet:
     folder = tmp_path_factory.mktemp("words") / "out"
-    return corpus.convert(folder, max_seq_length=LENGTH, dupe_factor=3, do_whole_word_mask=True)
+    return corpus.convert(folder, max_seq_length=LENGTH, dupe_factor=3, levels=WORDS)
 
 
 def place_of(features: FeatureSet) -> np.ndarray:
@@ -123,7 +124,8 @@ def test_a_share_of_documents_is_cut_into_shorter_samples(tmp_path):
     corpus = make_plain_corpus(tmp_path, documents=200, sentences=150)
     tokenizer = WordPieceTokenizer(corpus.vocab, True)
     options = PretrainOptions(max_seq_length=LENGTH, dupe_factor=15, short_seq_prob=0.2)
-    generator = PretrainGenerator(tokenizer, UnitTokenizer(tokenizer, False, None), options)
+    source = DocumentSource(UnitTokenizer(tokenizer, UnitOptions()), options)
+    generator = PretrainGenerator(tokenizer, source, UnitMasker(tokenizer, options.masking), options)
     passes, _ = generator((0, list(CorpusReader([corpus.text]))))
     wanted = np.zeros((15, 200), np.int64)
     for row, features in zip(wanted, passes, strict=True):

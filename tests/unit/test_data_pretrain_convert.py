@@ -23,7 +23,7 @@ from data_tools.readers import corpus as reading
 from data_tools.readers.corpus import CorpusReader, Document, chunks
 from data_tools.readers.lines import LineReader
 from models.common.errors import UserError
-from tests.pretrain_corpus import MadeCorpus, convert, make_corpus, original_ids, texts_of
+from tests.pretrain_corpus import WORDS, MadeCorpus, convert, make_corpus, original_ids, texts_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WIKI = '<doc id="{}" url="https://example" title="A > b">\n{}\n</doc>\n'
@@ -172,7 +172,7 @@ def test_chinese_words_are_those_of_jieba(shared_data, tmp_path, monkeypatch):
     vocab = shared_data / "vocab/bert_chinese_vocab.txt"
     monkeypatch.setattr(pretrain, "BYTES_PER_WORKER", 1)
     features = convert(
-        tmp_path / "zh.txt", vocab, tmp_path / "out", do_whole_word_mask=True, word_segmenter="jieba", dupe_factor=2,
+        tmp_path / "zh.txt", vocab, tmp_path / "out", levels=WORDS, word_segmenter="jieba", dupe_factor=2,
         workers=2,
     )  # fmt: skip
     assert features.info["word_segmenter"] == f"jieba {jieba.__version__}"
@@ -224,7 +224,7 @@ REFUSED = {
     "doc in doc": ("<doc id=1>\na\n<doc id=2>\nb\n", "", "line 3: <doc> inside the document that line 1 began"),
     "open doc": ("<doc id=1>\na\n</doc>\n<doc id=2>\nb\n", "", "line 4: the <doc> of this line has no </doc>"),
     "closed twice": ("<doc id=1>\na\n</doc>\n</doc>\n", "", "line 4: </doc> without <doc>"),
-    "segmenter alone": ("a\n\nb\n", "--word_segmenter jieba", "--word_segmenter is for --do_whole_word_mask true"),
+    "segmenter alone": ("a\n\nb\n", "--word_segmenter jieba", "--word_segmenter is for --masking phrase or entity"),
     "no room": ("a\n\nb\n", "--max_seq_length 4", "leaves no room for two texts"),
     "numbers": (
         "a\n\nb\n",
@@ -265,7 +265,7 @@ def test_what_is_not_there_is_refused(tmp_path, minilm_dir, monkeypatch):
         convert(tmp_path / "x.txt", tmp_path / "vocab.txt", tmp_path / "out")
     monkeypatch.setitem(sys.modules, "jieba", None)
     with pytest.raises(UserError, match=r"jieba is not installed; pip install 'encoder-zoo\[jieba\]'"):
-        convert(tmp_path / "x.txt", vocab, tmp_path / "out", do_whole_word_mask=True, word_segmenter="jieba")
+        convert(tmp_path / "x.txt", vocab, tmp_path / "out", levels=WORDS, word_segmenter="jieba")
 
 
 def test_a_worker_tells_what_is_wrong(tmp_path, minilm_dir, monkeypatch):
