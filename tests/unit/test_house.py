@@ -98,6 +98,7 @@ def test_nothing_of_the_project_imports_tests_or_benchmarks():
         "models.common.launch.supervise",
         "models.common.metrics.classification",
         "models.common.metrics.cluener",
+        "models.common.metrics.cmrc",
         "models.common.metrics.entities",
         "models.common.metrics.squad",
         "models.common.packing",
