@@ -107,6 +107,7 @@ def test_families_have_the_same_files():
         "models.common.launch.supervise",
         "models.common.metrics.classification",
         "models.common.metrics.cluener",
+        "models.common.metrics.cmrc",
         "models.common.metrics.entities",
         "models.common.metrics.squad",
         "models.common.packing",
