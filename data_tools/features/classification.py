@@ -47,7 +47,8 @@ class ClassificationFeaturizer:
     def features(self, records: Sequence[LabelledText]) -> FeatureSet:
         """Samples of the records in order, which must all be pairs or all single texts, all labelled or none.
 
-        unique_id is the record's number in the file; label: class id int32 [N], or score float32 [N].
+        unique_id is the record's number in the file; label: class id int32 [N], or score float32 [N]; qid int64
+        [N], where the records have one.
         """
         first_ids = self._tokenizer.encode_ids([record.text_a for record in records])
         paired = bool(records) and records[0].text_b is not None
@@ -57,6 +58,8 @@ class ClassificationFeaturizer:
         records = [records[at] for at in kept]
         tokens, starts = self._join([[ids[at] for at in kept] for ids in texts])
         scalars = {} if not records or records[0].label is None else {"label": self._label_column(records)}
+        if records and records[0].qid is not None:
+            scalars["qid"] = np.array([record.qid for record in records], np.int64)
         scalars["unique_id"] = np.array([record.number for record in records], np.int64)
         self.counts["examples"] += len(records)
         self.counts["features"] += len(records)

@@ -22,7 +22,6 @@ from models.common.export.manifest import Data, Manifest
 from models.common.files import read_json, sha256_of
 from models.common.finetune.labels import check_label_ids
 from models.common.finetune.tagging import with_words
-from models.common.metrics.squad import load_dataset
 from models.common.runtime.offline import task_setting
 from models.common.tasks import classification, span, tagging
 
@@ -35,7 +34,7 @@ class OfflineTask(ABC):
 
     flag: ClassVar[str]  # how the commands call the data
     printed: tuple[str, ...]  # scores that postprocess prints
-    headlines: ClassVar[tuple[str, ...]]  # the score to compare models by: the first of them that there is
+    headlines: tuple[str, ...]  # the score to compare models by: the first of them that there is
     percent: ClassVar[float] = 100.0  # what it is multiplied with
 
     def __init__(self, manifest: Manifest, folder: Path, data: Path) -> None:
@@ -64,8 +63,14 @@ class OfflineSpan(OfflineTask):
     """Question answering; the data is a SQuAD JSON, its windows are kept in `features/` for postprocess."""
 
     flag = "eval_json_path"
-    printed = ("exact_match", "f1")
-    headlines, percent = ("f1",), 1.0
+    percent = 1.0
+
+    def __init__(self, manifest: Manifest, folder: Path, data: Path) -> None:
+        """See `OfflineTask`. Raises `UserError` for a manifest whose metric is unknown."""
+        super().__init__(manifest, folder, data)
+        self.metric = metric_of(manifest)
+        metric = span.METRICS[self.metric]
+        self.printed, self.headlines = metric.printed, (metric.best,)
 
     def prepare(self, target: Path) -> FeatureSet:
         """See `OfflineTask`."""
@@ -104,13 +109,23 @@ class OfflineSpan(OfflineTask):
         """See `OfflineTask`."""
         sizes = [task_setting(self.manifest, name) for name in ("n_best_size", "max_answer_length")]
         predictions, nbest = span.decode(features, outputs, read_contexts(self.data), *sizes)
-        return span.write_results(folder, predictions, nbest, load_dataset(self.data), str(self.data), seconds)
+        dataset = span.METRICS[self.metric].load_dataset(self.data)
+        return span.write_results(folder, predictions, nbest, dataset, str(self.data), seconds, self.metric)
 
     def _stride_meaning(self) -> str:
         meaning = self.manifest.task.get("stride_is")
         if meaning not in STRIDE_MEANINGS:
             raise UserError(f"manifest, task.stride_is: expected one of {', '.join(STRIDE_MEANINGS)}, got {meaning!r}")
         return meaning
+
+
+def metric_of(manifest: Manifest) -> str:
+    """What scores the answers of a question answering model: a name of `span.METRICS`."""
+    name = manifest.task.get("assessment_method", span.DEFAULT_METRIC)
+    if name not in span.METRICS:
+        known = ", ".join(span.METRICS)
+        raise UserError(f"manifest, task.assessment_method: expected one of {known}, got {name!r}")
+    return name
 
 
 class OfflineFeatures(OfflineTask):
@@ -184,7 +199,8 @@ class OfflineClassification(OfflineFeatures):
     """Classes or numbers of texts."""
 
     printed = (*classification.CLASS_SCORES, *classification.REGRESSION_SCORES)
-    headlines = ("accuracy", "spearman_correlation")
+    # Few candidates are right, so that accuracy hardly tells how well they are ranked.
+    headlines = (classification.RANKING_SCORE, "accuracy", "spearman_correlation")
     tasks = ("classification", "regression")
 
     def gold(self, features: FeatureSet) -> np.ndarray | None:
@@ -194,7 +210,8 @@ class OfflineClassification(OfflineFeatures):
     def score(self, features: FeatureSet, outputs: Outputs, folder: Path, seconds: float | None) -> dict[str, Any]:
         """See `OfflineTask`."""
         logits, labels = np.stack(outputs["logits"]), self.manifest.labels
-        return classification.write_results(folder, logits, self.gold(features), labels, seconds)
+        questions = features.scalars.get("qid")
+        return classification.write_results(folder, logits, self.gold(features), labels, seconds, questions)
 
 
 class OfflineTagging(OfflineFeatures):
