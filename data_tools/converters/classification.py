@@ -1,7 +1,7 @@
 """`python -m data_tools.convert classification`: labelled texts and pairs of texts to samples."""
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,9 @@ def _labels(conversion: ClassificationConversion) -> Labels | None:
             raise UserError("scores have no classes; leave --label_file_path out")
         return None
     if conversion.label_file_path is not None:
-        return read_labels(conversion.label_file_path, "classification")
+        labels = read_labels(conversion.label_file_path, "classification")
+        spellings = {other: name for other, name in layout.spellings.items() if name in labels.names}
+        return replace(labels, spellings={**spellings, **labels.spellings})
     if layout.labels:
         return Labels(layout.labels, "this data set", spellings=layout.spellings)
     if not conversion.labelled:

@@ -44,7 +44,12 @@ def test_both_spellings_of_xnli_are_one_class(shared_data, tmp_path):
     columns = TextLayout("tsv", "text_a", "text_b", "label")
     found = []
     for number, (file, layout, label_file) in enumerate(
-        [(path, KNOWN_LAYOUTS["xnli"], None), (renamed, KNOWN_LAYOUTS["xnli"], None), (path, columns, labels)]
+        [
+            (path, KNOWN_LAYOUTS["xnli"], None),
+            (renamed, KNOWN_LAYOUTS["xnli"], None),
+            (path, columns, labels),
+            (path, KNOWN_LAYOUTS["xnli"], tmp_path / "1"),
+        ]
     ):
         info = convert_classification(
             ClassificationConversion(
@@ -56,6 +61,7 @@ def test_both_spellings_of_xnli_are_one_class(shared_data, tmp_path):
         found.append(load_features(tmp_path / str(number)))
     assert_same(found[0], found[1])
     assert_same(found[0], found[2])
+    assert_same(found[0], found[3])
     assert found[0].scalars["label"].tolist() == [LABEL_MAP[record.label] for record in records]
     assert np.bincount(found[0].scalars["label"]).tolist() == [830, 830, 830]
 
