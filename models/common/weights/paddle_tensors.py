@@ -8,8 +8,6 @@ by row.
 
 import math
 import mmap
-import os
-import shutil
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from models.common.errors import UserError
-from models.common.files import fsync_directory, require_file
+from models.common.files import atomic_folder, require_file
 from models.common.weights.arrays import bfloat16, raw_bytes
 from models.common.weights.paddle_program import program_of, variable_shapes
 from models.common.weights.protobuf_wire import VARINT, Damaged, fields, key, numbers, varint
@@ -105,21 +103,11 @@ def read_combined(path: Path) -> dict[str, np.ndarray]:
 
 def write_variables(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Write a file per variable, as `paddle.static.save_vars` does, byte for byte; the folder appears whole or not."""
-    temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with atomic_folder(folder) as temporary:
         for name, tensor in tensors.items():
             with (temporary / name).open("wb") as file:
                 file.write(_header(name, tensor))
                 file.write(raw_bytes(tensor))
-                file.flush()
-                os.fsync(file.fileno())
-        fsync_directory(temporary)
-        temporary.replace(folder)
-        fsync_directory(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _mapped(path: Path) -> memoryview:

@@ -77,6 +77,7 @@ def read_checkpoint(
     found, table = recognise(file, held, families)
     if expected and found.name != expected:
         raise UserError(f"{file}: these are {found.name} weights, not {expected}; use --from {found.name}")
+    strays = _strays(held, table) if isinstance(held, VariableFolder) else []
     settings_file = Path(config_file) if config_file is not None else config_beside(file, found)
     last = _last_layer(held, table, head, settings_file, str(file))
     if last != CLASSIFIER:
@@ -88,20 +89,18 @@ def read_checkpoint(
     vocab = beside(file, (VOCAB_FILE,))
     if "pooler" not in groups_in(tensors):
         more.append("the source has no pooler")
-    if isinstance(held, VariableFolder) and held.strays:
-        more.append(_strays(held, table))
     labels = load_labels(settings_file) if settings_file is not None and settings_file.is_file() else None
     if labels is not None and len(labels) != label_count(tensors):
         labels = None  # transformers writes two invented ones for a model without a head
     report = LoadReport([name for name in held if name not in unused], unused)
-    return Checkpoint(found.name, file, config, tensors, vocab, report, notes + more, labels)
+    return Checkpoint(found.name, file, config, tensors, vocab, report, notes + more + strays, labels)
 
 
-def _strays(held: VariableFolder, table: NameTable) -> str:
-    """A note on files that are no variables; a `UserError` where one has the name of a weight."""
+def _strays(held: VariableFolder, table: NameTable) -> list[str]:
+    """A note on files that are no variables, if there are any; a `UserError` where one has the name of a weight."""
     if damaged := [name for name in held.strays if table.to_canonical(name) is not None]:
         raise UserError(f"{held.folder / damaged[0]}: not a Paddle variable; copy it again")
-    return f"other files, left behind: {', '.join(shorten(held.strays))}"
+    return [f"other files, left behind: {', '.join(shorten(held.strays))}"] if held.strays else []
 
 
 def _last_layer(
@@ -139,8 +138,8 @@ def to_canonical(
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Rename tensors of one family; returns canonical tensors, and of each dropped tensor why it could be dropped.
 
-    Arrays are passed on as they are, but copied where a family has transposed ones. Unknown names, names of networks that
-    are not built here, two spellings of one tensor and a copy that differs from its original are one `UserError`.
+    Arrays are passed on as they are, but copied where a family has transposed ones. Unknown names, parts of networks
+    that are not built here, two spellings of one tensor and a copy that differs from its original are one `UserError`.
     """
     tensors: dict[str, np.ndarray] = {}
     unused: dict[str, str] = {}
