@@ -4,7 +4,7 @@ import random
 import re
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -154,3 +154,14 @@ def fuzz(target: Target, path: Path, runs: int) -> Counter:
     finally:
         signal.signal(signal.SIGALRM, before)
     return outcomes
+
+
+def fuzz_all(folder: Path, groups: Mapping[str, Callable[[Path], list[Target]]]) -> dict[str, Counter]:
+    """Try the mutations of all targets, each group in a folder of its own; the outcomes by the targets' names."""
+    report = {}
+    for name, targets in groups.items():
+        own = folder / name
+        own.mkdir()
+        for target in targets(own):
+            report[target.name] = fuzz(target, own / "input", target.runs)
+    return report

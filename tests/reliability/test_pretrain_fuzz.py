@@ -10,7 +10,7 @@ from data_tools.features.masking import Masking
 from data_tools.features.pretrain import PretrainOptions
 from data_tools.features.units import PHRASE, UnitOptions
 from data_tools.readers.baidu_lines import read_list
-from tests.fuzzing import WORDS, Target, complete_or_nothing, fuzz
+from tests.fuzzing import WORDS, Target, complete_or_nothing, fuzz_all
 
 CORPUS = "the red fox.\na b, c\n\nabb 12 \u4e2d\u56fd\n1, 2.\n\nthe fox\n"
 WIKI = '<doc id="1" title="a">\nthe red fox\n\na b.\n</doc>\n<doc id="2">\n\u4e2d\u56fd 12\n</doc>\n'
@@ -67,12 +67,7 @@ def reading(folder: Path) -> list[Target]:
 
 def test_mutated_inputs(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda _: None)  # hundreds of folders; a power cut is not what is tried
-    report = {}
-    for name, targets in (("converting", converting), ("reading", reading)):
-        folder = tmp_path / name
-        folder.mkdir()
-        for target in targets(folder):
-            report[target.name] = fuzz(target, folder / "input", target.runs)
+    report = fuzz_all(tmp_path, {"converting": converting, "reading": reading})
     capsys.readouterr()
     print({name: dict(outcomes) for name, outcomes in report.items()})
     for name, outcomes in report.items():

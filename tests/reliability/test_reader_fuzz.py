@@ -30,7 +30,7 @@ from data_tools.tfrecord import write_records
 from models.common.finetune.asking import read_input
 from models.common.finetune.clue_benchmark import ClueBenchmark
 from models.common.metrics.cluener import score_files
-from tests.fuzzing import WORDS, Target, complete_or_nothing, fuzz
+from tests.fuzzing import WORDS, Target, complete_or_nothing, fuzz_all
 
 SQUAD = json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": [
     {"context": "the red fox, a b c.", "qas": [
@@ -209,12 +209,8 @@ def renamed(path: Path, name: str) -> Path:
 @pytest.mark.filterwarnings("ignore:Reading `.npy`")  # of Python 2, says numpy of some damaged headers
 def test_mutated_inputs(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda _: None)  # thousands of folders; a power cut is not what is tried
-    report, begin = {}, time.process_time()
-    for name, targets in (("converting", converting), ("reading", reading)):
-        folder = tmp_path / name
-        folder.mkdir()
-        for target in targets(folder):
-            report[target.name] = fuzz(target, folder / "input", target.runs)
+    begin = time.process_time()
+    report = fuzz_all(tmp_path, {"converting": converting, "reading": reading})
     capsys.readouterr()
     total = sum(map(Counter.total, report.values()))
     print({name: dict(outcomes) for name, outcomes in report.items()}, round(time.process_time() - begin, 1), "s")
