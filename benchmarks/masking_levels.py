@@ -10,7 +10,6 @@ and `dev.tsv` in --task_dir.
 
 import argparse
 import json
-from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -162,7 +161,7 @@ def prepare(args: argparse.Namespace) -> None:
         raise UserError(f"--max_seq_length {args.max_seq_length}: the network has positions for "
                         f"{encoder.max_position_embeddings}")  # fmt: skip
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    write_json(args.output_dir / "network.json", asdict(encoder) | {"vocab_size": len(read_vocab(args.vocab_file))})
+    write_json(args.output_dir / "network.json", encoder.to_dict() | {"vocab_size": len(read_vocab(args.vocab_file))})
     write_json(settings, present)
 
 

@@ -65,6 +65,8 @@ class PretrainConversion(Conversion):
         problems = [*self._idle()]
         if self.legacy and self.units != UnitOptions():
             problems.append("--legacy true has a masking of its own; leave out the flags of words, phrases, entities")
+        if self.legacy and self.opencc:
+            problems.append("--legacy true simplifies the text anyway; leave --opencc out")
         if self.dataset_format == BAIDU and len({*self.units.levels} - {BASIC}) > 1:
             problems.append("--dataset_format baidu has room for one level of units besides basic; give --masking one")
         if problems:
@@ -92,7 +94,6 @@ class PretrainConversion(Conversion):
                 and options.masking != default.masking,
                 "legacy": self.dataset_format == BAIDU and self.legacy,
             },
-            "--legacy true": {"opencc, which it does anyway": self.legacy and self.opencc},
         }
         for where, flags in idle.items():
             yield from (f"--{flag} has no use with {where}; leave it out" for flag, given in flags.items() if given)

@@ -131,9 +131,10 @@ class UnitTokenizer:
                 parted[start:end] = b"\1" + bytes(end - start - 1)
                 if end < len(text):
                     parted[end] = 1
-            unit_of = list(accumulate(parted))
-            units = [-1, *(unit_of[start] for start, _ in encoding.offsets)]
-            levels[level] = [before != unit for before, unit in pairwise(units)]
+            if level in self._options.levels:
+                unit_of = list(accumulate(parted))
+                units = [-1, *(unit_of[start] for start, _ in encoding.offsets)]
+                levels[level] = [before != unit for before, unit in pairwise(units)]
         return levels
 
     def _insides(self, text: str, encoding: Encoding) -> bytearray:
