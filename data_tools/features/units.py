@@ -78,8 +78,9 @@ class UnitTokenizer:
 
     @property
     def shares(self) -> list[float]:
-        """Of each level, in the order of what a call returns; their sum is 1."""
-        return list(self._options.levels.values())
+        """Of each level, in the order of what a call returns; their sum is 1, though given ones may be rounded."""
+        shares = self._options.levels.values()
+        return [share / sum(shares) for share in shares]
 
     def describe(self) -> dict[str, object]:
         """For the sidecar."""

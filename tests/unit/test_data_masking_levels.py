@@ -273,6 +273,8 @@ def test_lists_that_are_none(tmp_path, content, message):
         Lexicon(tmp_path / "list")
 
 
-def test_shares_of_levels_are_read():
+def test_shares_of_levels_are_read(corpus, tmp_path):
+    rounded = parse_levels(["basic=0.3333333", "phrase=0.6666666"])
+    assert len(corpus.convert(tmp_path / "out", levels=rounded, dupe_factor=1)) > 100
     assert parse_levels(["phrase"]) == {"phrase": 1.0}
     assert parse_levels(["basic=0.1", "phrase=.2", "entity=0.7"]) == {"basic": 0.1, "phrase": 0.2, "entity": 0.7}
