@@ -156,11 +156,11 @@ def test_text_becomes_lines_and_these_the_samples_of_the_text(tmp_path, monkeypa
     monkeypatch.setattr(corpus, "CHUNK_CHARACTERS", 4000)
     direct = text.convert(tmp_path / "direct", **settings, levels=WORDS)
     digests = []
-    for workers in (1, 2):
+    for workers, levels in ((1, ("basic=0.25", "phrase=0.75")), (2, ("phrase=0.75", "basic=0.25"))):
         folder = tmp_path / f"lines{workers}"
         command = ["pretrain", "--input_file", str(text.text), "--vocab_file", str(text.vocab), "--output_dir",
                    str(folder), "--dataset_format", "baidu", "--shards", "3", "--workers", str(workers), "--masking",
-                   "basic=0.25", "phrase=0.75", *(f"--{name}={value}" for name, value in settings.items())]  # fmt: skip
+                   *levels, *(f"--{name}={value}" for name, value in settings.items())]  # fmt: skip
         main(command)
         files = sorted(folder.glob("*.gz"))
         digests.append([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])

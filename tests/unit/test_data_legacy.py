@@ -10,6 +10,7 @@ import pytest
 from opencc import OpenCC
 
 from data_tools.convert import main
+from data_tools.converters import pretrain
 from data_tools.feature_store import load_features, starts_of
 from data_tools.features.legacy import LegacyMasker, LegacyUnits, further_negatives, masks_words
 from data_tools.features.masking import Masking
@@ -159,14 +160,15 @@ def test_the_mode_is_drawn_once_for_a_run():
 
 
 @pytest.mark.parametrize("by_words", [True, False])
-def test_a_run(tokenizer, tmp_path, by_words):
+def test_a_run(tokenizer, tmp_path, monkeypatch, by_words):
     """From WikiExtractor's files to records under the port's names, of which two of three have random next ones."""
     (tmp_path / "wiki").mkdir()
     (tmp_path / "wiki/wiki_00").write_text(40 * WIKI, encoding="utf-8")
     seed = next(seed for seed in range(100) if masks_words(seed, Masking()) == by_words)
-    main(["pretrain", "--input_file", str(tmp_path / "wiki"), "--vocab_file", str(tokenizer.vocab_file),
-          "--output_dir", str(tmp_path / "out"), "--legacy", "true", "--random_seed", str(seed), "--column_names",
-          "ernie", "--max_seq_length", "48", "--dupe_factor", "6", "--workers", "1"])  # fmt: skip
+    command = ["pretrain", "--input_file", str(tmp_path / "wiki"), "--vocab_file", str(tokenizer.vocab_file),
+               "--legacy", "true", "--random_seed", str(seed), "--column_names", "ernie", "--max_seq_length", "48",
+               "--dupe_factor", "6", "--output_dir"]  # fmt: skip
+    main([*command, str(tmp_path / "out"), "--workers", "1"])
     features = load_features(tmp_path / "out")
     assert features.info["legacy"] == f"masks {'words' if by_words else 'tokens'}" and features.info["opencc"] == "t2s"
     lines = [
@@ -182,3 +184,7 @@ def test_a_run(tokenizer, tmp_path, by_words):
     assert (original_ids(features) > MASK).sum() > 5000
     counts = np.add.reduceat(features.tokens["mlm_label"] >= 0, features.starts[:-1])
     assert (counts <= np.clip(np.rint(0.15 * features.lengths), 1, 20)).all() and (counts == 0).any()
+    if by_words:
+        monkeypatch.setattr(pretrain, "BYTES_PER_WORKER", 1)
+        main([*command, str(tmp_path / "again"), "--workers", "2"])
+        assert load_features(tmp_path / "again").info["content_sha256"] == features.info["content_sha256"]
