@@ -30,6 +30,10 @@ class FineTuneConfig:
     train_data_file_path: str | None = option(None, "training features written by data_tools.convert")
     eval_data_file_path: str | None = option(None, "evaluation features written by data_tools.convert")
     schema_file_path: str | None = option(None, "JSON schema of TFRecord features made elsewhere")
+    dataset_format: str | None = option(
+        None, "what the features are, where the name of a file made elsewhere does not say it; others are refused",
+        choices=("mindrecord", "tfrecord"),
+    )  # fmt: skip
     max_seq_length: int = option(128, "tokens in a row; longer samples do not fit", low=8)
     do_lower_case: bool = option(True, "lower-case and strip accents, where features are made here")
     packing: bool = option(True, "several samples a row, so that padding is not computed; the loss is the same")
@@ -67,6 +71,6 @@ class FineTuneConfig:
 FREE_TO_CHANGE = frozenset({
     "do_train", "do_eval", "eval_data_shuffle", "eval_batch_size", "save_finetune_checkpoint_path",
     "load_finetune_checkpoint_path", "load_pretrain_checkpoint_path", "train_data_file_path", "eval_data_file_path",
-    "vocab_file_path", "schema_file_path", "eval_steps", "save_checkpoint_steps", "save_checkpoint_num",
-    "do_lower_case",
+    "vocab_file_path", "schema_file_path", "dataset_format", "eval_steps", "save_checkpoint_steps",
+    "save_checkpoint_num", "do_lower_case",
 })  # fmt: skip

@@ -89,10 +89,13 @@ class Task(ABC):
 
 
 def read_features(
-    path: Path | str, config: FineTuneConfig, checkpoint: Checkpoint, stated: tuple[str, ...], schema: str | None = None
+    path: Path | str, config: FineTuneConfig, checkpoint: Checkpoint, stated: tuple[str, ...], foreign: bool = True
 ) -> FeatureSet:
-    """Load features and check them against the model and those settings that a sidecar states."""
-    features = load_features(Path(path), schema)
+    """Load features and check them against the model and those settings that a sidecar states.
+
+    foreign: they may be record files made elsewhere, of which the settings say what they are.
+    """
+    features = load_features(Path(path), *((config.schema_file_path, config.dataset_format) if foreign else ()))
     check_features(Path(path), features, config, checkpoint, stated)
     return features
 
