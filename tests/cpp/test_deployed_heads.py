@@ -9,6 +9,7 @@ import pytest
 
 from data_tools.converters.classification import ClassificationConversion, convert_classification
 from data_tools.converters.tagging import TaggingConversion, convert_tagging
+from data_tools.readers.classification import TextLayout
 from data_tools.readers.tagging import TaggingLayout
 from models.bert import export, run_classifier, run_ner
 from models.common.export.manifest import read_manifest
@@ -22,10 +23,12 @@ from tests.tiny import TINY
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "run_infer_310.sh"
 LENGTH, ROWS, PER_ROW = 32, 3, 4
+CANDIDATES = TextLayout("tsv", "text", label="label", qid="qid")
 TAGS = tag_names(("address", "name"), "BIO")
 # task -> (groups of the weights, labels, the command that scores in MindSpore and its flags)
 MODELS = {
     "classes": (("pooler", "heads.classifier"), ["food", "sport", "weather"], run_classifier, {}),
+    "ranking": (("pooler", "heads.classifier"), ["0", "1"], run_classifier, {"assessment_method": "mrr"}),
     "numbers": (("pooler", "heads.classifier"), None, run_classifier, {"assessment_method": "spearman_correlation"}),
     "linear": (("heads.tagger",), TAGS, run_ner, {"unit": "word"}),
     "crf": (("heads.tagger", "heads.crf"), TAGS, run_ner, {"unit": "word", "use_crf": "true"}),
@@ -52,6 +55,14 @@ def write_weights(folder: Path, vocab: Path, groups: tuple[str, ...], labels: li
     return folder
 
 
+def write_candidates(path: Path) -> None:
+    """The texts as candidate answers to four questions, two of three texts being right."""
+    header, *lines = path.read_text().splitlines()
+    texts = [line.split("\t")[0] for line in lines]
+    rows = [f"{text}\t{int(number % 3 > 0)}\t{number % 4}" for number, text in enumerate(texts)]
+    path.write_text("\n".join([f"{header}\tqid", *rows]) + "\n")
+
+
 @pytest.fixture(scope="module", params=MODELS)
 def case(request, tmp_path_factory, minilm_dir, program) -> dict:
     """Features, weights, and MindSpore's predictions and scores of one model."""
@@ -59,8 +70,10 @@ def case(request, tmp_path_factory, minilm_dir, program) -> dict:
     groups, labels, command, more = MODELS[request.param]
     folder, vocab = tmp_path_factory.mktemp(request.param), minilm_dir / "vocab.txt"
     if command is run_classifier:
-        layout = SCORES if labels is None else LAYOUT
+        layout = {"numbers": SCORES, "ranking": CANDIDATES}.get(request.param, LAYOUT)
         raw = write_texts(folder / "a.tsv", labels is None, repeats=1)  # ties would be broken by rounding
+        if layout is CANDIDATES:
+            write_candidates(raw)
         convert_classification(ClassificationConversion(
             raw, vocab, folder / "dev", layout=layout, max_seq_length=LENGTH, dataset_format="numpy"
         ))  # fmt: skip
@@ -96,7 +109,7 @@ def test_the_program_gives_mindspores_answers(case, tmp_path, packed):
     wanted, found = (numbers(json.loads(path.read_text())) for path in read["eval.json"])
     assert found == pytest.approx(wanted, abs=1e-5)
     wanted, found = ([json.loads(line) for line in path.read_text().splitlines()] for path in read["predictions.jsonl"])
-    names = [name for name in wanted[0] if name in ("label", "gold", "entities", "sentence", "index")]
+    names = [name for name in wanted[0] if name in ("label", "gold", "entities", "sentence", "index", "qid")]
     assert names
     for one, other in zip(wanted, found, strict=True):
         for name in names:
