@@ -11,7 +11,7 @@ from data_tools.feature_store import load_features
 from data_tools.features.span import SpanFeaturizer, SpanOptions
 from data_tools.readers.squad import SquadReader
 from data_tools.rejections import Rejections
-from data_tools.tokenization import WordPieceTokenizer, read_vocab
+from data_tools.tokenization import WordPieceTokenizer
 from models.common.errors import UserError
 
 ERNIE = "vocab/ernie1.0_vocab.txt"
@@ -21,11 +21,9 @@ MISALIGNED = 21  # of CMRC's training answers, as published
 
 
 @pytest.fixture(scope="module")
-def google(shared_data, tmp_path_factory) -> GoogleTokenizer:
+def google(shared_data) -> GoogleTokenizer:
     """Google's tokenizer in Python with ERNIE's tokens."""
-    plain = tmp_path_factory.mktemp("vocab") / "vocab.txt"
-    plain.write_text("".join(f"{token}\n" for token in read_vocab(shared_data / ERNIE)), encoding="utf-8")
-    return GoogleTokenizer(plain, lower_case=True)
+    return GoogleTokenizer(shared_data / ERNIE, lower_case=True)
 
 
 def placed(google: GoogleTokenizer, text: str) -> list[tuple[int, int, int]]:
