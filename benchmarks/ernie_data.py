@@ -34,8 +34,10 @@ def write_data(task: str, folder: Path, records: int) -> Path:
             rows.append((str(number // 20), _text(rng, 15), _text(rng, 40), str(int(number % 20 == 7))))
         else:
             rows.append(_sentence(rng))
-    header = {"chnsenticorp": ("label", "text_a"), "msra_ner": ("text_a", "label"), "xnli": ("text_a", "text_b", "label"),
-              "dbqa": ("qid", "text_a", "text_b", "label")}[task]  # fmt: skip
+    header = {
+        "chnsenticorp": ("label", "text_a"), "msra_ner": ("text_a", "label"), "xnli": ("text_a", "text_b", "label"),
+        "dbqa": ("qid", "text_a", "text_b", "label"),
+    }[task]  # fmt: skip
     write_text(path, "".join("\t".join(row) + "\n" for row in (header, *rows)))
     return path
 
