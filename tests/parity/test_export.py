@@ -241,8 +241,8 @@ def test_what_the_flags_do(tiny_weights, features, minilm_dir, tmp_path, capsys)
         arguments(
             tiny_weights, tmp_path / "all/m.mindir", config_path=tmp_path / "settings.yaml", doc_stride=5,
             max_seq_length=None, max_answer_length=9, export_batch_size=3, do_lower_case="false",
-            vocab_file_path=vocab, task="squad", assessment_method="cmrc", device_target="CPU", device_id=0, file_format="MINDIR",
-            packed="true", verify="false",
+            vocab_file_path=vocab, task="squad", assessment_method="cmrc", device_target="CPU", device_id=0,
+            file_format="MINDIR", packed="true", verify="false",
         )
     )  # fmt: skip
     manifest = read_manifest(tmp_path / "all")

@@ -29,7 +29,9 @@ from data_tools.readers.tagging import TaggingLayout
 from data_tools.tfrecord import write_records
 from models.common.finetune.asking import read_input
 from models.common.finetune.clue_benchmark import ClueBenchmark
+from models.common.metrics import cmrc
 from models.common.metrics.cluener import score_files
+from models.common.metrics.question_files import load_predictions
 from tests.fuzzing import WORDS, Target, complete_or_nothing, fuzz_all
 
 SQUAD = json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": [
@@ -50,6 +52,8 @@ CHN = 'label\ttext_a\n1\tthe "red fox\n0\t\u4e2d\u56fd, a b.\n'
 COLA = "gj04\t1\t\tthe fox.\ngj04\t0\t*\ta b c\n"
 STSB = 'the fox,"a, ""b""\nc",2.5\n\u4e2d\u56fd,12,0\n'
 PAIRS = "text_a\ttext_b\tlabel\nthe fox\ta b\tyes\n\u4e2d\u56fd\t1 2\tno\n"
+DBQA = "qid\ttext_a\ttext_b\tlabel\n0\tthe fox\ta b\t1\n0\tthe fox\tc\t0\n7\t\u4e2d\u56fd\t1 2\t0\n"
+XNLI = "text_a\ttext_b\tlabel\nthe fox\ta b\tcontradiction\n\u4e2d\u56fd\t1 2\tneutral\na\tb\tcontradictory\n"
 MSRA = "text_a\tlabel\nthe\x02fox\x02.\tB-PER\x02I-PER\x02O\n\u4e2d\x02\u56fd\tB-LOC\x02I-LOC\n"
 CONLL = "-DOCSTART- O\n\nthe O\nred B-PER\nfox E-PER\n\n\u4e2d S-LOC\n. O\n"
 
@@ -88,6 +92,8 @@ def converting(folder: Path, dataset_format: str = "numpy") -> list[Target]:
         Target("stsb", STSB, text(KNOWN_LAYOUTS["stsb"])),
         Target("pairs", PAIRS, text(TextLayout("tsv", "text_a", "text_b", "label"))),
         Target("pairs of csv", PAIRS.replace("\t", ","), text(TextLayout("csv", "text_a", "text_b", "label"))),
+        Target("dbqa", DBQA, text(KNOWN_LAYOUTS["dbqa"])),
+        Target("xnli", XNLI, text(KNOWN_LAYOUTS["xnli"], skip=frozenset(["empty"]))),
         Target("unlabelled", COLA, text(KNOWN_LAYOUTS["cola"], labelled=False)),
         Target("cluener", CLUENER, tags("cluener")),
         Target("cluener by words", CLUENER, tags("cluener", "word", skip=entities, scheme="BMES")),
@@ -101,6 +107,9 @@ def reading(folder: Path) -> list[Target]:
     """Label files, sidecars, schemas, vocabularies and record files."""
     complete, gold = folder / "complete", folder / "gold.json"
     gold.write_text(CLUENER, encoding="utf-8")
+    gold_questions, gold_answers = folder / "questions.json", folder / "answers.json"
+    gold_questions.write_text(SQUAD.replace("[]", '[{"text": "a"}]'), encoding="utf-8")
+    gold_answers.write_text('{"q1": "the fox", "q3": "12"}', encoding="utf-8")
     vocab, source = folder / "vocab.txt", folder / "source.tsv"
     vocab.write_text("\n".join(WORDS) + "\n", encoding="utf-8")
     source.write_text(CHN, encoding="utf-8")
@@ -155,6 +164,7 @@ def reading(folder: Path) -> list[Target]:
     return [
         Target("labels", "O\nB-PER\nI-PER\nB-LOC\nI-LOC\n", lambda path: tag_set(read_labels(path), None)),
         Target("label map", '{"O": 0, "B-PER": 1, "I-PER": 2}', lambda path: read_labels(renamed(path, "map.json"))),
+        Target("label map with spellings", '{"x": 0, "y": 0, "z": 1}', lambda p: read_labels(renamed(p, "map.json"))),
         Target("types", "PER\nLOC\nORG\n", lambda path: tag_set(read_labels(path), "BIOES")),
         Target("types map", '{"PER": 0, "LOC": 1}', lambda path: tag_set(read_labels(renamed(path, "map.json")), None)),
         Target("gold to score", CLUENER, lambda path: score_files(path, gold)),
@@ -164,6 +174,13 @@ def reading(folder: Path) -> list[Target]:
         Target("sentences to ask about", '{"text": "the fox"}\na b\n', asking("tagging")),
         Target("questions to ask", '{"question": "a?", "context": "b"}\nthe fox?\ta b\n', asking("span")),
         Target("vocabulary", "\n".join(WORDS) + "\n", with_vocab, 150),
+        Target("ernie's vocabulary", "".join(f"{word}\t{at}\n" for at, word in enumerate(WORDS)), with_vocab, 150),
+        Target("dataset of cmrc", SQUAD.replace("[]", '[{"text": "a"}]'), lambda path: cmrc_score(path, gold_answers)),
+        Target(
+            "predictions of cmrc",
+            '{"q1": "red", "q2": "a b", "q3": "\u4e2d 12"}',
+            lambda path: cmrc_score(gold_questions, path),
+        ),
         Target("sidecar", sidecar, with_sidecar, 500),
         Target("array", array, with_array),
         # Mutations of MindRecord files that get past the checksums end in MindSpore, at times with the whole process.
@@ -173,6 +190,12 @@ def reading(folder: Path) -> list[Target]:
         Target("tfrecord", tfrecord.read_bytes(), lambda path: load_features(renamed(path, "x.tfrecord"))),
         Target("schema", schema, with_schema),
     ]
+
+
+def cmrc_score(dataset: Path, predictions: Path) -> None:
+    """As the metric's command does."""
+    scores = cmrc.evaluate(cmrc.load_dataset(dataset), load_predictions(predictions), str(dataset))
+    assert all(0 <= scores[name] <= 100 for name in ("exact_match", "f1", "average"))
 
 
 def asking(task: str) -> Callable[[Path], object]:
