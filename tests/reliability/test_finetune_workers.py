@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mindspore import Tensor
 from safetensors.numpy import load_file
 
 from benchmarks.pretrain_scaling import free_port
@@ -20,8 +21,14 @@ from data_tools.features.span import SpanOptions
 from data_tools.readers.tagging import TaggingLayout
 from models.bert import run_squad
 from models.common.errors import UserError
-from models.common.train.batches import part_of
+from models.common.finetune.batches import Batches
+from models.common.finetune.running import build
+from models.common.finetune.tagging import TaggingTask
+from models.common.train.batches import BatchPlan, part_of
+from models.common.train.workers import Workers
+from models.common.weights.reading import read_checkpoint
 from models.ernie import run_classifier, run_ner
+from models.ernie.config import NETWORKS
 from tests.commands import flags
 from tests.pretraining import curve
 from tests.recipes.test_run_classifier import LAYOUT, write_texts
@@ -100,6 +107,26 @@ def test_two_workers_train_and_score_as_one_does(inputs, tmp_path, task):
     for name, values in theirs.items():
         np.testing.assert_allclose(ours[name], values, rtol, atol, err_msg=name)
     assert {path.name for path in run.iterdir()} == {path.name for path in alone.iterdir()}
+
+
+def test_parts_of_a_field_add_up_to_the_loss_of_the_step(inputs, tmp_path):
+    """A CRF's loss is a mean over sentences, where the linear head's, above, is one over tokens."""
+    settings = {**inputs["tags"], "use_crf": "true", "save_finetune_checkpoint_path": tmp_path}
+    task = TaggingTask(run_ner.parse(flags(settings)), NETWORKS)
+    checkpoint = read_checkpoint(settings["load_pretrain_checkpoint_path"])
+    features = task.training_features(checkpoint)
+    network = build(task, checkpoint, new=task.head)
+    plan = BatchPlan(features.lengths, LENGTH, 9, epochs=1, seed=1, max_samples=3)
+    losses, counts = [], []
+    for rank, size in ((0, 1), (0, 2), (1, 2)):
+        task.workers = Workers()
+        task.workers.rank, task.workers.size = rank, size
+        batches = Batches(task, features, plan)
+        arrays, samples = batches.inputs(plan.step(0))
+        losses.append(float(batches.training_network(network)(*map(Tensor, arrays)).asnumpy()))
+        counts.append(samples)
+    assert losses[1] + losses[2] == pytest.approx(losses[0], rel=TOLERANCES["loss"].rtol)
+    assert losses[1] != pytest.approx(losses[2], rel=0.1) and len(set(counts)) == 1
 
 
 def test_rows_are_dealt_out_evenly_and_in_order():

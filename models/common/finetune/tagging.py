@@ -156,12 +156,11 @@ class TaggingTask(Task):
     def _features(self, path: str, checkpoint: Checkpoint) -> FeatureSet:
         """Load one file; the first one that names the tags names them for the run, the others must agree."""
         config = self.config
-        # CLUENER's sentences have become features with the run's tags by now.
-        given = self.benchmark is None
-        features = with_words(read_features(path, config, checkpoint, ("lower_case",), given))
+        foreign = self.benchmark is None  # or CLUENER's sentences have become features with the run's tags by now
+        features = with_words(read_features(path, config, checkpoint, ("lower_case",), foreign))
         self.config = replace(config, unit=unit_of(features, path, config.unit))
         ids = features.tokens.get("tag_id")
-        label_file = config.label_file_path if given else None
+        label_file = config.label_file_path if foreign else None
         self.names = agreed_labels(self.names, features, path, label_file, config.num_class, ids, as_tags=True)
         return features
 
