@@ -132,18 +132,16 @@ class FeatureShards:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder; run `python -m data_tools.convert` or check the path")
         self.sidecar, self._schema_path = _sidecar_of(path), schema_path
-        if self.sidecar is not None:
+        if self.sidecar is None:
+            self.dataset_format, self.files = _foreign_files(path, dataset_format)
+        else:
             folder = path if path.is_dir() else path.parent
             self.dataset_format = self.sidecar["dataset_format"]
             self.files = [folder / shard["files"][0]["name"] for shard in self.sidecar["shards"]]
-            if schema_path is not None:
-                raise UserError(f"{path}: has {SIDECAR}, which says what {schema_path} would say; leave the schema out")
-        else:
-            self.dataset_format, self.files = _foreign_files(path, dataset_format)
         if dataset_format not in (None, self.dataset_format):
             raise UserError(f"{path}: is {self.dataset_format}, not {dataset_format}; leave --dataset_format out")
-        if self.sidecar is not None:
-            return
+        if schema_path is not None and self.sidecar is not None:
+            raise UserError(f"{path}: has {SIDECAR}, which says what {schema_path} would say; leave the schema out")
         if schema_path is not None and self.dataset_format != "tfrecord":
             raise UserError(f"{path}: is {self.dataset_format}, which carries its own schema; leave {schema_path} out")
 

@@ -25,6 +25,8 @@ from models.common.weights.reading import Checkpoint
 if TYPE_CHECKING:
     from mindspore import nn
 
+    from models.common.runtime.mindspore_runtime import MindSporeRuntime
+
 # How features for evaluation were made; the export tells it to the C++ program's preprocessing.
 WINDOW_SETTINGS = ("lower_case", "doc_stride", "stride_is", "max_query_length")
 
@@ -119,7 +121,7 @@ class SpanTask(Task):
 
     def evaluation(self, network: "nn.Cell") -> "SpanEvaluation":
         """See `Task`."""
-        return SpanEvaluation(self.config, self.data, network, self.folder)
+        return SpanEvaluation(self.config, self.data, self.runtime(network, span.OUTPUTS), self.folder)
 
 
 class EvaluationData:
@@ -174,13 +176,8 @@ class EvaluationData:
 class SpanEvaluation:
     """Scores a network on the questions of `data`."""
 
-    def __init__(self, config: SpanConfig, data: EvaluationData, network: "nn.Cell", folder: Path) -> None:
-        from models.common.runtime.mindspore_runtime import MindSporeRuntime
-
-        self.config, self.data, self.folder = config, data, folder
-        self.runtime = MindSporeRuntime(
-            network, span.OUTPUTS, config.max_seq_length, config.eval_batch_size, config.samples_per_row
-        )
+    def __init__(self, config: SpanConfig, data: EvaluationData, runtime: "MindSporeRuntime", folder: Path) -> None:
+        self.config, self.data, self.runtime, self.folder = config, data, runtime, folder
         self.answers: tuple[dict, dict] | None = None
 
     def score(self) -> dict[str, float]:
