@@ -209,8 +209,10 @@ def _unpack(members: tarfile.TarFile, folder: Path, largest: int, top: str | Non
 
 
 def _inside(member: tarfile.TarInfo, top: str | None) -> PurePosixPath:
-    """The path of a member that is a file or a folder below the archive's root, or below its folder `top`; anything else
-    is a `UserError`."""
+    """The path of a member that is a file or a folder below the archive's root, or below its folder `top`.
+
+    Anything else is a `UserError`.
+    """
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\0" in member.name:
         raise UserError(f"{shorten(member.name)} lies outside of it")

@@ -11,7 +11,7 @@ usage: bash scripts/convert_pretraining_datasets.sh DATASET_PATH OUTPUT_PATH [VO
 DATASET_PATH  WikiExtractor's folder, or text of one sentence a line with blank lines between documents; or with
               --input_format baidu a file of Baidu's lines, with baidu_filelist a list of such files
 OUTPUT_PATH   folder to make
-VOCAB_PATH    default: pretrain_models/converted/vocab.txt
+VOCAB_PATH    default: pretrained_models/ernie_1.0_mindspore/vocab.txt
 
 Rows of 512 tokens, 10 passes over the text, 10 shards, seed 1, as the original's script has them; jieba's words are
 masked whole and text is simplified. Records have the column names of the original. FLAGS are those of
@@ -27,7 +27,7 @@ take_flags "input_format legacy dataset_format" "" "$@"
 given=("${others[@]}")
 ((${#given[@]} >= 2)) || { usage >&2; fail "DATASET_PATH and OUTPUT_PATH are needed"; }
 for path in "${given[@]:0:2}"; do [[ "$path" != --* ]] || fail "DATASET_PATH and OUTPUT_PATH come before $path"; done
-vocab=pretrain_models/converted/vocab.txt
+vocab=pretrained_models/ernie_1.0_mindspore/vocab.txt
 further=("${given[@]:2}")
 if ((${#further[@]})) && [[ "${further[0]}" != --* ]]; then
   vocab="${further[0]}"

@@ -20,7 +20,7 @@ def folder(tmp_path_factory) -> Path:
         "".join(f'<doc id="{at}" url="x">\n{part}\n</doc>\n' for at, part in enumerate(10 * TEXT.split("\n\n"))),
         encoding="utf-8",
     )
-    vocab = folder / "pretrain_models/converted/vocab.txt"
+    vocab = folder / "pretrained_models/ernie_1.0_mindspore/vocab.txt"
     vocab.parent.mkdir(parents=True)
     characters = sorted(set(TEXT + "汉转换趣来网厦忧郁台湾乌龟毕业于国学计") - {"\n"})
     vocab.write_text("\n".join([*SPECIAL, *characters]), encoding="utf-8")

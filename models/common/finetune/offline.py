@@ -27,6 +27,9 @@ from models.common.tasks import classification, span, tagging
 
 FEATURES = "features"
 Outputs = Mapping[str, np.ndarray]
+# What `load_features` is told of record files made elsewhere: their schema, and their format.
+Foreign = tuple[Path | None, str | None]
+NOT_FOREIGN: Foreign = (None, None)
 
 
 class OfflineTask(ABC):
@@ -37,9 +40,9 @@ class OfflineTask(ABC):
     headlines: tuple[str, ...]  # the score to compare models by: the first of them that there is
     percent: ClassVar[float] = 100.0  # what it is multiplied with
 
-    def __init__(self, manifest: Manifest, folder: Path, data: Path) -> None:
-        """folder: of the manifest, with the vocabulary."""
-        self.manifest, self.folder, self.data = manifest, folder, data
+    def __init__(self, manifest: Manifest, folder: Path, data: Path, foreign: Foreign = NOT_FOREIGN) -> None:
+        """folder: of the manifest, with the vocabulary; foreign: see there. Raises `UserError`."""
+        self.manifest, self.folder, self.data, self.foreign = manifest, folder, data, foreign
 
     def headline(self, scores: Mapping[str, Any]) -> tuple[str, float] | None:
         """(name, value in per cent) of the score to compare models by; None without one."""
@@ -65,9 +68,11 @@ class OfflineSpan(OfflineTask):
     flag = "eval_json_path"
     percent = 1.0
 
-    def __init__(self, manifest: Manifest, folder: Path, data: Path) -> None:
+    def __init__(self, manifest: Manifest, folder: Path, data: Path, foreign: Foreign = NOT_FOREIGN) -> None:
         """See `OfflineTask`. Raises `UserError` for a manifest whose metric is unknown."""
-        super().__init__(manifest, folder, data)
+        super().__init__(manifest, folder, data, foreign)
+        if foreign != NOT_FOREIGN:
+            raise UserError(f"{data}: questions are JSON; leave --schema_file_path and --dataset_format out")
         self.metric = metric_of(manifest)
         metric = span.METRICS[self.metric]
         self.printed, self.headlines = metric.printed, (metric.best,)
@@ -140,7 +145,7 @@ class OfflineFeatures(OfflineTask):
 
     def prepare(self, target: Path) -> FeatureSet:  # noqa: ARG002 (only questions are converted on the way)
         """See `OfflineTask`."""
-        features = load_features(self.data)
+        features = load_features(self.data, *self.foreign)
         if features.info.get("task", self.tasks[0]) not in self.tasks:
             raise UserError(
                 f"{self.data}: features for {features.info['task']}, the model is for {self.manifest.task['name']}; "
@@ -259,12 +264,14 @@ def given_data(args: argparse.Namespace) -> dict[str, Path]:
     return {flag: data for flag in DATA_FLAGS if (data := getattr(args, flag)) is not None}
 
 
-def given_task(args: argparse.Namespace, manifest: Manifest, path: Path) -> OfflineTask:
+def given_task(args: argparse.Namespace, manifest: Manifest, path: Path, foreign: Foreign = NOT_FOREIGN) -> OfflineTask:
     """`offline_task` with the data that the flags name."""
-    return offline_task(manifest, path, given_data(args))
+    return offline_task(manifest, path, given_data(args), foreign)
 
 
-def offline_task(manifest: Manifest, path: Path, given: Mapping[str, Path]) -> OfflineTask:
+def offline_task(
+    manifest: Manifest, path: Path, given: Mapping[str, Path], foreign: Foreign = NOT_FOREIGN
+) -> OfflineTask:
     """The task of the manifest at `path`; `given`: flag -> data. Raises `UserError` for the wrong flag or model."""
     kind = OFFLINE_TASKS.get(manifest.task["name"])
     if kind is None or manifest.tokenizer is None:
@@ -273,7 +280,7 @@ def offline_task(manifest: Manifest, path: Path, given: Mapping[str, Path]) -> O
     if wrong or kind.flag not in given:
         others = "".join(f", not --{flag}" for flag in wrong)
         raise UserError(f"{path}: a {manifest.task['name']} model takes --{kind.flag}{others}")
-    return kind(manifest, path if path.is_dir() else path.parent, given[kind.flag])
+    return kind(manifest, path if path.is_dir() else path.parent, given[kind.flag], foreign)
 
 
 def read_seconds(path: Path) -> float | None:
