@@ -91,6 +91,7 @@ def test_nothing_of_the_project_imports_tests_or_benchmarks():
         "models.bert.run_ner",
         "models.bert.run_squad",
         "models.bert.migrate",
+        "models.ernie.migrate",
         "models.common.config",
         "models.common.export.manifest",
         "models.common.launch.rank_commands",
@@ -109,6 +110,7 @@ def test_nothing_of_the_project_imports_tests_or_benchmarks():
         "models.common.tasks.tagging",
         "models.common.weights.reading",
         "data_tools.convert",
+        "data_tools.fetching",
         "data_tools.feature_store",
     ],
 )

@@ -91,8 +91,8 @@ def refusals(path: Path, what: str) -> Iterator[None]:
         yield
     except RefusedError as refused:
         raise UserError(
-            f"{path}: the file asks to load {clip(str(refused))}, which no plain set of weights needs; it was not run. Save the "
-            "state dict alone, or better as safetensors"
+            f"{path}: the file asks to load {clip(str(refused))}, which no plain set of weights needs; it was not run. "
+            "Save the state dict alone, or better as safetensors"
         ) from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
