@@ -11,7 +11,7 @@ from models.common.errors import UserError
 from models.common.files import read_json
 from models.common.weights.arrays import not_floating, same_bits, turned
 from models.common.weights.canonical import VOCAB_FILE, load_labels
-from models.common.weights.checkpoint_config import beside, config_beside, find_config, layer_count
+from models.common.weights.checkpoint_config import beside, find_config, layer_count
 from models.common.weights.formats import FAMILIES, Family, formats_of, locate, read_tensors, recognise
 from models.common.weights.matching import LoadReport, describe, match, matches, shorten
 from models.common.weights.names import (
@@ -78,7 +78,7 @@ def read_checkpoint(
     if expected and found.name != expected:
         raise UserError(f"{file}: these are {found.name} weights, not {expected}; use --from {found.name}")
     strays = _strays(held, table) if isinstance(held, VariableFolder) else []
-    settings_file = Path(config_file) if config_file is not None else config_beside(file, found)
+    settings_file = Path(config_file) if config_file is not None else beside(file, found.config_files)
     last = _last_layer(held, table, head, settings_file, str(file))
     if last != CLASSIFIER:
         table = table.for_head(last)
