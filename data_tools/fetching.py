@@ -39,7 +39,8 @@ def fetch(url: str, path: Path | str, sha256: str | None = None, md5: str | None
     """Download `url` (http or https) to `path`, unless it is there already; returns the file's SHA-256.
 
     A part that an earlier run left is continued, if the server can and has the same file still. A file that does not
-    fit `sha256`, `md5` or the checksum that an earlier download recorded is a `UserError`; a new one does not stay.
+    fit `sha256` and `md5`, or without these the checksum that an earlier download recorded, is a `UserError`; one that
+    has just come does not stay.
     """
     path = Path(path)
     if not url.startswith(("http://", "https://")):
@@ -102,19 +103,20 @@ def _checked(part: Path, path: Path, url: str, sha256: str | None, md5: str | No
     record = path.with_name(f"{path.name}.sha256")
     found = sha256_of(part)
     recorded = read_text(record).split(" ")[0] if record.is_file() else None
-    checks = [("sha256", sha256, found), (f"sha256 that {record.name} records", recorded, found)]
+    checks = [("sha256", sha256, found)]
     if md5 is not None:
         checks.append(("md5", md5, digest_of(part, "md5")))
+    if sha256 is None and md5 is None:
+        checks = [(f"sha256 than {record.name} says, which may be removed if it is out of date", recorded, found)]
     for name, wanted, have in checks:
         if wanted is not None and wanted.lower() != have:
             if part != path:
                 part.unlink()
             raise UserError(
-                f"{path}: the file of {url} has another {name}: {have}, not {wanted}; "
-                + ("remove it and" if part == path else "it was removed;")
-                + " download again, or find out which of the two is right"
+                f"{path}: {'this file' if part == path else f'what came from {url}, and was removed,'} has another "
+                f"{name}: {have}, not {wanted}"
             )
-    if recorded is None:
+    if recorded != found:
         write_text(record, f"{found}  {path.name}\n")
     return found
 

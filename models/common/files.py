@@ -34,27 +34,6 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; when the block succeeds it is flushed to disk and renamed to `path`.
-
-    `path` must be empty or not there yet. After an error nothing is left.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as written:
-                    os.fsync(written.fileno())
-        temporary.replace(path)
-        fsync_directory(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextlib.contextmanager
 def locked_folder(path: Path | str) -> Iterator[Path]:
     """Make the folder if need be and keep other processes that ask for it out of it while the block runs.
 
@@ -74,6 +53,29 @@ def locked_folder(path: Path | str) -> Iterator[Path]:
         yield path
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; when the block succeeds it is flushed to disk and renamed to `path`.
+
+    `path` must be empty or not there yet. After an error nothing is left, and what a killed process left is cleared.
+    Raises `UserError` when another process is writing the same folder.
+    """
+    path = Path(path)
+    with locked_folder(path.with_name(f".{path.name}.partial")) as temporary:
+        try:
+            for left_over in temporary.iterdir():
+                shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as written:
+                        os.fsync(written.fileno())
+            temporary.replace(path)
+            fsync_directory(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def fsync_directory(path: Path) -> None:

@@ -100,6 +100,10 @@ def test_paddle_and_transformers_compute_the_same_with_migrated_weights(tmp_path
     (folder / "config.json").write_text(json.dumps(NLP_CONFIG))
     told = () if head in (None, "pretraining") else ("--head", head)
     run_ernie(folder, tmp_path / "hf", "paddlenlp", "hf", *told)
+    run_ernie(tmp_path / "hf", tmp_path / "back", "hf", "paddlenlp")
+    back = paddle.load(str(tmp_path / "back/model_state.pdparams"))
+    assert_same({name: tensor.numpy() for name, tensor in back.items()},
+                {name: tensor.numpy() for name, tensor in model.state_dict().items()})  # fmt: skip
     kinds = dict(zip(HEADS, (ErnieForPreTraining, ErnieForSequenceClassification, ErnieForTokenClassification,
                              ErnieForQuestionAnswering), strict=True))  # fmt: skip
     peer, info = kinds.get(head, ErnieModel).from_pretrained(

@@ -83,19 +83,26 @@ def test_a_part_that_is_whole_or_too_long(tmp_path, server):
 
 
 def test_wrong_content_is_refused_and_does_not_stay(tmp_path, server):
-    for known in ({"sha256": "0" * 64}, {"md5": "0" * 32}):
-        with pytest.raises(UserError, match=r"another (sha256|md5): \w+, not 0+; it was removed"):
+    for known in ({"sha256": "0" * 64}, {"md5": "0" * 32}, {"sha256": SHA256, "md5": "0" * 32}):
+        with pytest.raises(UserError, match=r"and was removed, has another (sha256|md5): \w+, not 0+$"):
             fetch(server.url, tmp_path / "x", **known)
         assert names_in(tmp_path) == [".x.validator"]
-    fetch(server.url, tmp_path / "x")
-    (tmp_path / "x").unlink()
+
+
+def test_what_an_earlier_download_recorded_is_compared_with(tmp_path, server):
+    path = tmp_path / "x"
+    fetch(server.url, path)
+    path.unlink()
     server.content = CONTENT[:-1]
-    with pytest.raises(UserError, match=r"another sha256 that x\.sha256 records"):
-        fetch(server.url, tmp_path / "x")
-    (tmp_path / "x").write_bytes(b"mine")
-    with pytest.raises(UserError, match="remove it and download again"):
-        fetch(server.url, tmp_path / "x")
-    assert (tmp_path / "x").read_bytes() == b"mine"
+    with pytest.raises(UserError, match=r"and was removed, has another sha256 than x\.sha256 says"):
+        fetch(server.url, path)
+    changed = hashlib.sha256(CONTENT[:-1]).hexdigest()
+    assert fetch(server.url, path, changed) == changed  # a checksum that is given counts more
+    assert fetch(server.url, path) == changed
+    path.write_bytes(b"mine")
+    with pytest.raises(UserError, match="this file has another sha256"):
+        fetch(server.url, path)
+    assert path.read_bytes() == b"mine"
 
 
 def test_addresses_that_lead_nowhere(tmp_path, server):

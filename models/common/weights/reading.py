@@ -9,9 +9,9 @@ import numpy as np
 from models.common.encoder_config import EncoderConfig
 from models.common.errors import UserError
 from models.common.files import read_json
-from models.common.weights.arrays import not_floating, same_bits
+from models.common.weights.arrays import not_floating, same_bits, turned
 from models.common.weights.canonical import VOCAB_FILE, load_labels
-from models.common.weights.checkpoint_config import beside, config_beside, find_config, layer_count
+from models.common.weights.checkpoint_config import beside, find_config, layer_count
 from models.common.weights.formats import FAMILIES, Family, formats_of, locate, read_tensors, recognise
 from models.common.weights.matching import LoadReport, describe, match, matches, shorten
 from models.common.weights.names import (
@@ -78,7 +78,7 @@ def read_checkpoint(
     if expected and found.name != expected:
         raise UserError(f"{file}: these are {found.name} weights, not {expected}; use --from {found.name}")
     strays = _strays(held, table) if isinstance(held, VariableFolder) else []
-    settings_file = Path(config_file) if config_file is not None else config_beside(file, found)
+    settings_file = Path(config_file) if config_file is not None else beside(file, found.config_files)
     last = _last_layer(held, table, head, settings_file, str(file))
     if last != CLASSIFIER:
         table = table.for_head(last)
@@ -185,7 +185,7 @@ def _arranged(tensor: np.ndarray, table: NameTable, canonical: str) -> np.ndarra
     """The tensor with rows and columns as ours; an array of its own where the format's may lie in a mapped file."""
     if not table.transposed:
         return tensor
-    return np.array(tensor.T if table.is_transposed(canonical) else tensor, order="C")
+    return turned(tensor) if table.is_transposed(canonical) else np.array(tensor, order="C")
 
 
 def _counts(tensor: np.ndarray) -> bool:
