@@ -15,7 +15,9 @@ from models.common.cli import run_main
 from models.common.files import write_json
 from models.common.machine import cpu
 
-PACKAGES = ("mindspore", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "numpy", "encoder-zoo")
+PACKAGES = (
+    "mindspore", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "paddlepaddle", "numpy", "encoder-zoo",
+)  # fmt: skip
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -1,6 +1,8 @@
 """Fixtures every test may use. mindspore is imported before anything that ships a libdnnl of its own (spec)."""
 
+import os
 from pathlib import Path
+from types import ModuleType
 
 import mindspore
 import pytest
@@ -20,6 +22,18 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("shared data absent")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def paddle() -> ModuleType:
+    """Paddle, imported only where a test needs it, and after mindspore: with its libdnnl mindspore cannot be loaded."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    import paddle
+
+    if before is None:  # it sets 1 where nothing is set, and processes that tests start would inherit that
+        os.environ.pop("OMP_NUM_THREADS", None)
+    paddle.set_device("cpu")
+    return paddle
 
 
 @pytest.fixture(scope="session")

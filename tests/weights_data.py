@@ -10,6 +10,7 @@ from models.common.encoder_config import EncoderConfig
 from models.common.weights.arrays import same_bits
 from models.common.weights.names import canonical_shapes
 from models.common.weights.reading import read_checkpoint
+from models.ernie import migrate as migrate_ernie
 
 TINY = EncoderConfig(
     vocab_size=37,
@@ -50,6 +51,12 @@ def random_tensors(
 def run(source: Path, target: Path, from_format: str, to_format: str, *flags: object) -> Path:
     """Run the migrate command in this process; returns `target`."""
     migrate.main(["--from", from_format, "--to", to_format, str(source), str(target), *map(str, flags)])
+    return target
+
+
+def run_ernie(source: Path, target: Path, from_format: str, to_format: str, *flags: object) -> Path:
+    """As `run`, the command of ERNIE."""
+    migrate_ernie.main(["--from", from_format, "--to", to_format, str(source), str(target), *map(str, flags)])
     return target
 
 

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,29 @@ def locked_folder(path: Path | str) -> Iterator[Path]:
         yield path
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; when the block succeeds it is flushed to disk and renamed to `path`.
+
+    `path` must be empty or not there yet. After an error nothing is left, and what a killed process left is cleared.
+    Raises `UserError` when another process is writing the same folder.
+    """
+    path = Path(path)
+    with locked_folder(path.with_name(f".{path.name}.partial")) as temporary:
+        try:
+            for left_over in temporary.iterdir():
+                shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as written:
+                        os.fsync(written.fileno())
+            temporary.replace(path)
+            fsync_directory(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def fsync_directory(path: Path) -> None:
@@ -147,8 +171,13 @@ def require_file(path: Path | str, what: str = "file") -> Path:
 
 def sha256_of(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
+    return digest_of(path, "sha256")
+
+
+def digest_of(path: Path | str, algorithm: str) -> str:
+    """Hexadecimal digest of a file's bytes by an algorithm of hashlib."""
     with require_file(path).open("rb") as file:
-        digest = hashlib.sha256()
+        digest = hashlib.new(algorithm)
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -37,6 +37,7 @@ RACES = {
     "conversion": "--formats numpy mindrecord",
     "deployment_speed": "--weights {weights} --data_file {data} --cases 384 --max_drop 100",
     "latency_grid": "--weights {weights} --data_file {data} --max_drop 100",
+    "paddle_reading": "",
     "pretrain_data": "--formats numpy",
     "pretrain_speed": "--network {network} --data_file {corpus} --batch_size 3",
     "pretrain_scaling": "--network {network} --batch_size 4",
@@ -49,6 +50,7 @@ CASES = {
     "conversion": dict.fromkeys(("numpy", "mindrecord"), (["ours"], 1)),
     "deployment_speed": {"384": ([*deployment_speed.OURS], 2)},
     "latency_grid": {"grid": ([*latency_grid.OURS], 2)},
+    "paddle_reading": {"fluid": (["ours"], 2)},
     "pretrain_data": {"numpy": (["ours"], 1)},
     "pretrain_speed": {"packed": (["ours"], 5), "equal shapes": (["ours, padded"], 2)},
     "pretrain_scaling": {"scaling": (["2 workers"], 2)},
@@ -209,8 +211,16 @@ def check_pretraining(summary: dict) -> None:
         assert summary["work_per_repetition"]["real_tokens"] == summary["samples"]["real_tokens"]
 
 
-CHECKS = {"deployment_speed": check_answers, "latency_grid": check_cells, "pretrain_data": check_figures,
-          "pretrain_speed": check_pretraining, "pretrain_scaling": check_pretraining}  # fmt: skip
+def check_variables(summary: dict) -> None:
+    """All variables, with the same values where both end with arrays."""
+    assert summary["work_per_repetition"]["variables"] == 2 * 16 + 7 + 7
+    assert {made["repetitions"][0]["variables"] for made in summary["contenders"].values()} == {46}
+    assert len(summary["tensors_sha256"]) == 64
+
+
+CHECKS = {"deployment_speed": check_answers, "latency_grid": check_cells, "paddle_reading": check_variables,
+          "pretrain_data": check_figures, "pretrain_speed": check_pretraining,
+          "pretrain_scaling": check_pretraining}  # fmt: skip
 
 
 def test_stored_results_become_tables(race, tmp_path, capsys):

@@ -100,6 +100,7 @@ def test_families_have_the_same_files():
         *(f"models.{family}.{name}" for family, questions in FAMILIES.items() for name in (*OF_A_FAMILY, questions)),
         "models.bert.bert_process",
         "models.bert.migrate",
+        "models.ernie.migrate",
         "models.common.config",
         "models.common.export.manifest",
         "models.common.launch.rank_commands",
@@ -119,6 +120,7 @@ def test_families_have_the_same_files():
         "models.common.tasks.tagging",
         "models.common.weights.reading",
         "data_tools.convert",
+        "data_tools.fetching",
         "data_tools.feature_store",
     ],
 )

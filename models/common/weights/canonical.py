@@ -35,7 +35,7 @@ ONLY_SETTINGS = {
     "use_task_id": (False,),
     "pool_act": ("tanh",),
 }
-# Baidu's configs of ERNIE 2.0.
+# Baidu's configs of ERNIE 2.0 may have both keys, of which its model/ernie.py takes the first.
 _OTHER_KEYS = {"sent_type_vocab_size": "type_vocab_size"}
 
 
@@ -82,8 +82,8 @@ def load_config(path: Path | str, defaults: Mapping[str, Any] | None = None) -> 
     values = read_json(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a JSON object of settings")
-    values = {_OTHER_KEYS.get(name, name): value for name, value in values.items()}
-    values = {**(defaults or {}), **values}
+    renamed = {ours: values[other] for other, ours in _OTHER_KEYS.items() if other in values}
+    values = {**(defaults or {}), **values, **renamed}
     problems = [
         f"{name} is {values[name]!r}, not {' or '.join(map(repr, known))}: not a network this suite has"
         for name, known in ONLY_SETTINGS.items()

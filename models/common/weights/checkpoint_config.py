@@ -25,11 +25,6 @@ def beside(file: Path, names: Sequence[str]) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def config_beside(file: Path, found: Format) -> Path | None:
-    """The config that lies beside the weights, under a name that the format knows."""
-    return beside(file, found.config_files)
-
-
 def find_config(
     file: Path, config_file: Path | str | None, found: Format, tensors: Mapping[str, np.ndarray]
 ) -> tuple[EncoderConfig, list[str]]:
@@ -38,7 +33,7 @@ def find_config(
     `config_file` if given, else what lies beside; of a ModelZoo checkpoint alone the sizes of the tensors, and what its
     networks had in common. Raises `UserError` where something is not known.
     """
-    chosen = Path(config_file) if config_file is not None else config_beside(file, found)
+    chosen = Path(config_file) if config_file is not None else beside(file, found.config_files)
     if chosen is not None:
         return _from_file(chosen, found, tensors, str(file))
     if found.name != "mindspore-zoo":
@@ -63,13 +58,8 @@ def find_config(
 
 def arithmetic(found: Format) -> str:
     """The activation and epsilon of networks whose configs may leave them unsaid, in words."""
-    activation = found.unsaid["hidden_act"]
-    return f"{_IN_WORDS.get(activation, activation)} and epsilon {shortest(found.unsaid['layer_norm_eps'])}"
-
-
-def shortest(number: float) -> str:
-    """1e-5 for 1e-05."""
-    return f"{number:g}".replace("e-0", "e-")
+    activation, epsilon = found.unsaid["hidden_act"], f"{found.unsaid['layer_norm_eps']:g}".replace("e-0", "e-")
+    return f"{_IN_WORDS.get(activation, activation)} and epsilon {epsilon}"
 
 
 def _from_file(

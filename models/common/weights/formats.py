@@ -73,6 +73,9 @@ _MODELZOO_DEFAULTS = {"hidden_act": "gelu_new", "layer_norm_eps": 1e-7}
 _ERNIE_DEFAULTS = {"hidden_act": "relu", "layer_norm_eps": 1e-5}
 _BAIDU = ("ernie_config.json", CONFIG_FILE)
 
+# As in Baidu's archives, in the folder that some of them unpack to, and the folder itself.
+_VARIABLE_FOLDERS = tuple(f"{folder}{WORD_VARIABLE}" for folder in (f"{VARIABLES}/", f"*/{VARIABLES}/", ""))
+
 _CANONICAL = Format("canonical", (CANONICAL,), (MODEL_FILE,), container="safetensors")
 _MINDSPORE = Format("mindspore", (CANONICAL,), ("*.ckpt",), container="ckpt")
 
@@ -92,7 +95,7 @@ ERNIE = _family(
     Format(
         "fluid",
         (FLUID,),
-        (f"{VARIABLES}/{WORD_VARIABLE}", WORD_VARIABLE, "__params__", "*.pdiparams", "*.pdparams"),
+        (*_VARIABLE_FOLDERS, "__params__", "*.pdiparams", "*.pdparams"),
         unsaid=_ERNIE_DEFAULTS,
         config_files=_BAIDU,
     ),

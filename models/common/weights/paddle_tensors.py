@@ -6,18 +6,17 @@ which no weight has; uint32 version 0; int32 size of a protobuf message TensorDe
 by row.
 """
 
+import contextlib
 import math
 import mmap
-import os
-import shutil
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from models.common.errors import UserError
-from models.common.files import fsync_directory, require_file
+from models.common.errors import UserError, clip
+from models.common.files import atomic_folder, require_file
 from models.common.weights.arrays import bfloat16, raw_bytes
 from models.common.weights.paddle_program import program_of, variable_shapes
 from models.common.weights.protobuf_wire import VARINT, Damaged, fields, key, numbers, varint
@@ -56,15 +55,11 @@ class VariableFolder(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         path = require_file(self.folder / name, "variable")
-        try:
+        with _named(path, "Paddle variable"):
             content = _mapped(path)
             tensor, end = _read_variable(content, 0)
             if end != len(content):
                 raise Damaged(f"{len(content) - end} bytes follow its values")
-        except (Damaged, ValueError, OverflowError, struct.error) as error:
-            raise UserError(f"{path}: not a whole Paddle variable ({error}); copy it again") from None
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
         return tensor
 
     def __iter__(self) -> Iterator[str]:
@@ -88,38 +83,35 @@ def read_combined(path: Path) -> dict[str, np.ndarray]:
         )
     wanted = variable_shapes(program)
     tensors, position = {}, 0
-    try:
+    with _named(path, f"set of the variables of {program.name}"):
         content = _mapped(path)
         for name in sorted(wanted):
             tensors[name], position = _read_variable(content, position)
             if list(tensors[name].shape) != wanted[name]:
                 raise Damaged(f"{name} has shape {tensors[name].shape}, and {wanted[name]} in {program.name}")
         if position != len(content):
-            raise Damaged(f"{len(content) - position} bytes follow the {len(wanted)} variables of {program.name}")
-    except (Damaged, ValueError, OverflowError, struct.error) as error:
-        raise UserError(f"{path}: not the whole variables of its program ({error}); copy both files again") from None
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+            raise Damaged(f"{len(content) - position} bytes follow the {len(wanted)} variables")
     return tensors
 
 
 def write_variables(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Write a file per variable, as `paddle.static.save_vars` does, byte for byte; the folder appears whole or not."""
-    temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with atomic_folder(folder) as temporary:
         for name, tensor in tensors.items():
             with (temporary / name).open("wb") as file:
                 file.write(_header(name, tensor))
                 file.write(raw_bytes(tensor))
-                file.flush()
-                os.fsync(file.fileno())
-        fsync_directory(temporary)
-        temporary.replace(folder)
-        fsync_directory(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _named(path: Path, what: str) -> Iterator[None]:
+    """Damage that is met in the block is a `UserError` that names the file; `what` it should be."""
+    try:
+        yield
+    except (Damaged, ValueError, OverflowError, struct.error) as error:
+        raise UserError(f"{path}: not a whole {what} ({clip(str(error))}); copy it again") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _mapped(path: Path) -> memoryview:

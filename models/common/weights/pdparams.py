@@ -94,12 +94,13 @@ class _Array:
         return data.encode("latin1") if isinstance(data, str) else data
 
     def array(self) -> np.ndarray:
-        data, shape = self.bytes(), self.shape
-        if not isinstance(data, bytes) or not isinstance(self.dtype, _Type) or not isinstance(shape, tuple):
-            raise Damaged("an array that is none")
+        if not isinstance(self.dtype, _Type) or not isinstance(self.shape, tuple):
+            raise Damaged("an array without a type or a shape")
+        dtype, data, shape = self.dtype.numpy(), self.bytes(), self.shape
+        if not isinstance(data, bytes):
+            raise Damaged("an array without its values")
         if any(type(size) is not int or size < 0 for size in shape):
             raise Damaged(f"an array of shape {shape!r:.40}")
-        dtype = self.dtype.numpy()
         if math.prod(shape) * dtype.itemsize != len(data):
             raise Damaged(f"{len(data)} bytes where {shape!r:.40} of {dtype} are announced")
         values = np.frombuffer(data, bfloat16() if self.dtype.code == "u2" else dtype)

@@ -9,9 +9,9 @@ import numpy as np
 from models.common.encoder_config import EncoderConfig
 from models.common.errors import UserError
 from models.common.files import read_json
-from models.common.weights.arrays import not_floating, same_bits
+from models.common.weights.arrays import not_floating, same_bits, turned
 from models.common.weights.canonical import VOCAB_FILE, load_labels
-from models.common.weights.checkpoint_config import beside, config_beside, find_config, layer_count
+from models.common.weights.checkpoint_config import beside, find_config, layer_count
 from models.common.weights.formats import FAMILIES, Family, formats_of, locate, read_tensors, recognise
 from models.common.weights.matching import LoadReport, describe, match, matches, shorten
 from models.common.weights.names import (
@@ -77,7 +77,8 @@ def read_checkpoint(
     found, table = recognise(file, held, families)
     if expected and found.name != expected:
         raise UserError(f"{file}: these are {found.name} weights, not {expected}; use --from {found.name}")
-    settings_file = Path(config_file) if config_file is not None else config_beside(file, found)
+    strays = _strays(held, table) if isinstance(held, VariableFolder) else []
+    settings_file = Path(config_file) if config_file is not None else beside(file, found.config_files)
     last = _last_layer(held, table, head, settings_file, str(file))
     if last != CLASSIFIER:
         table = table.for_head(last)
@@ -88,20 +89,18 @@ def read_checkpoint(
     vocab = beside(file, (VOCAB_FILE,))
     if "pooler" not in groups_in(tensors):
         more.append("the source has no pooler")
-    if isinstance(held, VariableFolder) and held.strays:
-        more.append(_strays(held, table))
     labels = load_labels(settings_file) if settings_file is not None and settings_file.is_file() else None
     if labels is not None and len(labels) != label_count(tensors):
         labels = None  # transformers writes two invented ones for a model without a head
     report = LoadReport([name for name in held if name not in unused], unused)
-    return Checkpoint(found.name, file, config, tensors, vocab, report, notes + more, labels)
+    return Checkpoint(found.name, file, config, tensors, vocab, report, notes + more + strays, labels)
 
 
-def _strays(held: VariableFolder, table: NameTable) -> str:
-    """A note on files that are no variables; a `UserError` where one has the name of a weight."""
+def _strays(held: VariableFolder, table: NameTable) -> list[str]:
+    """A note on files that are no variables, if there are any; a `UserError` where one has the name of a weight."""
     if damaged := [name for name in held.strays if table.to_canonical(name) is not None]:
         raise UserError(f"{held.folder / damaged[0]}: not a Paddle variable; copy it again")
-    return f"other files, left behind: {', '.join(shorten(held.strays))}"
+    return [f"other files, left behind: {', '.join(shorten(held.strays))}"] if held.strays else []
 
 
 def _last_layer(
@@ -139,8 +138,8 @@ def to_canonical(
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Rename tensors of one family; returns canonical tensors, and of each dropped tensor why it could be dropped.
 
-    Arrays are passed on as they are, but copied where a family has transposed ones. Unknown names, names of networks that
-    are not built here, two spellings of one tensor and a copy that differs from its original are one `UserError`.
+    Arrays are passed on as they are, but copied where a family has transposed ones. Unknown names, parts of networks
+    that are not built here, two spellings of one tensor and a copy that differs from its original are one `UserError`.
     """
     tensors: dict[str, np.ndarray] = {}
     unused: dict[str, str] = {}
@@ -186,7 +185,7 @@ def _arranged(tensor: np.ndarray, table: NameTable, canonical: str) -> np.ndarra
     """The tensor with rows and columns as ours; an array of its own where the format's may lie in a mapped file."""
     if not table.transposed:
         return tensor
-    return np.array(tensor.T if table.is_transposed(canonical) else tensor, order="C")
+    return turned(tensor) if table.is_transposed(canonical) else np.array(tensor, order="C")
 
 
 def _counts(tensor: np.ndarray) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from models.common.errors import UserError
+from models.common.errors import UserError, clip
 
 # No sets, no instances of classes, no extension registry, no buffers outside the file.
 _INSTRUCTIONS = (
@@ -91,15 +91,15 @@ def refusals(path: Path, what: str) -> Iterator[None]:
         yield
     except RefusedError as refused:
         raise UserError(
-            f"{path}: the file asks to load {refused}, which no plain set of weights needs; it was not run. Save the "
-            "state dict alone, or better as safetensors"
+            f"{path}: the file asks to load {clip(str(refused))}, which no plain set of weights needs; it was not run. "
+            "Save the state dict alone, or better as safetensors"
         ) from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except MemoryError:
         raise UserError(f"{path}: not enough memory to read it") from None
     except Exception as error:  # any byte of a damaged pickle can raise anything
-        raise UserError(f"{path}: not a whole {what} ({error}); copy or download it again") from None
+        raise UserError(f"{path}: not a whole {what} ({clip(str(error))}); copy or download it again") from None
 
 
 def _fill(target: Any, items: list) -> None:
