@@ -121,23 +121,27 @@ class FeatureShards:
     `path`: the output folder of convert or a file in it, or, for MindRecord and TFRecord, a record file of the original
     ModelZoo scripts or a folder of them, told apart by "mindrecord" or "tfrecord" in the name as the originals do.
     `schema_path`: the JSON schema of foreign TFRecord files, which their contents are then checked against; with others
-    it is refused. sidecar: what convert wrote about the set; None for foreign files. Raises `UserError`.
+    it is refused. `dataset_format`: what the set must be, and what a file is whose name does not say it. sidecar: what
+    convert wrote about the set; None for foreign files. Raises `UserError`.
     """
 
-    def __init__(self, path: Path | str, schema_path: Path | str | None = None) -> None:
+    def __init__(
+        self, path: Path | str, schema_path: Path | str | None = None, dataset_format: str | None = None
+    ) -> None:
         path = Path(path)
         if not path.exists():
             raise UserError(f"{path}: no such file or folder; run `python -m data_tools.convert` or check the path")
         self.sidecar, self._schema_path = _sidecar_of(path), schema_path
-        if self.sidecar is not None:
+        if self.sidecar is None:
+            self.dataset_format, self.files = _foreign_files(path, dataset_format)
+        else:
             folder = path if path.is_dir() else path.parent
             self.dataset_format = self.sidecar["dataset_format"]
             self.files = [folder / shard["files"][0]["name"] for shard in self.sidecar["shards"]]
-            if schema_path is not None:
-                raise UserError(f"{path}: has {SIDECAR}, which says what {schema_path} would say; leave the schema out")
-            return
-        self.files = _foreign_files(path)
-        self.dataset_format = "mindrecord" if "mindrecord" in self.files[0].name else "tfrecord"
+        if dataset_format not in (None, self.dataset_format):
+            raise UserError(f"{path}: is {self.dataset_format}, not {dataset_format}; leave --dataset_format out")
+        if schema_path is not None and self.sidecar is not None:
+            raise UserError(f"{path}: has {SIDECAR}, which says what {schema_path} would say; leave the schema out")
         if schema_path is not None and self.dataset_format != "tfrecord":
             raise UserError(f"{path}: is {self.dataset_format}, which carries its own schema; leave {schema_path} out")
 
@@ -177,12 +181,14 @@ class FeatureShards:
         return {"dataset_format": self.dataset_format, **features.info, **training, **_task_of(features)}
 
 
-def load_features(path: Path | str, schema_path: Path | str | None = None) -> FeatureSet:
+def load_features(
+    path: Path | str, schema_path: Path | str | None = None, dataset_format: str | None = None
+) -> FeatureSet:
     """All samples of a set at once, in the order of their source; the arguments are those of `FeatureShards`.
 
     numpy sets of one shard are memory-mapped.
     """
-    shards = FeatureShards(path, schema_path)
+    shards = FeatureShards(path, schema_path, dataset_format)
     parts = [shards[shard] for shard in range(len(shards))]
     row_length = max(part.info["max_seq_length"] for part in parts)
     features = FeatureSet.join(parts, parts[0].info | {"max_seq_length": row_length})
@@ -278,12 +284,15 @@ def _task_of(features: FeatureSet) -> dict[str, str]:
     return {"task": "span"} if "start_position" in features.scalars else {}
 
 
-def _foreign_files(path: Path) -> list[Path]:
+def _foreign_files(path: Path, dataset_format: str | None) -> tuple[str, list[Path]]:
+    """(format, files): by their names, or a single file by what is said of it."""
     candidates = sorted(path.iterdir()) if path.is_dir() else [path]
     for kind in ("mindrecord", "tfrecord"):
         files = [file for file in candidates if kind in file.name and file.suffix != ".db" and file.is_file()]
         if files:
-            return files
+            return kind, files
+    if dataset_format is not None and path.is_file():
+        return dataset_format, candidates
     raise UserError(
         f"{path}: holds no features: neither {SIDECAR} nor a file with mindrecord or tfrecord in its name; "
         "run `python -m data_tools.convert` first or check the path"

@@ -75,6 +75,7 @@ mkdir -p "$output" && cd "$output" || fail "$output: no folder to write to"
 # A score of a former run must not stand there after a failure.
 rm -f acc.log eval.json predictions.json nbest_predictions.json predictions.jsonl
 main="$(bash "$project/ascend310_infer/build.sh")"
+# Commands of one family do for models of any: all that they need to know is in the manifest.
 if [[ "$3" == y ]]; then
   step preprocess.log with_errors "$python" -m models.bert.preprocess --manifest "$manifest" \
     "$data_flag" "$data" --result_path preprocess_Result

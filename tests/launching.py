@@ -80,7 +80,7 @@ def stand_in_project(folder: Path) -> Path:
     (folder / "models/common").symlink_to(REPOSITORY / "models/common")
     for path in (folder / "models/__init__.py", package / "__init__.py"):
         path.write_text("")
-    for name in ("run_pretrain", "pretrain_eval"):
+    for name in ("run_pretrain", "pretrain_eval", "run_classifier"):
         (package / f"{name}.py").write_text(STAND_IN)
     for name in ("python", "python3"):
         program(tools / name, f'exec {sys.executable} "$@"')

@@ -1,6 +1,26 @@
 """Choosing the device that MindSpore computes on."""
 
+from dataclasses import dataclass
+
+from models.common.config import option
 from models.common.errors import UserError
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """Where a command that trains computes, alone or as one of several workers."""
+
+    device_target: str = option("CPU", "device that computes", choices=("CPU", "GPU", "Ascend"))
+    device_id: int = option(0, "which device; on CPU there is only 0", low=0)
+    distribute: bool = option(False, "one of several workers, started by msrun or with a rank table")
+    device_num: int | None = option(None, "how many workers there must be; default: as many as were started", low=1)
+
+    @property
+    def idle_device_settings(self) -> list[str]:
+        """A sentence on each of them that could do nothing beside the others."""
+        if self.device_num in (None, 1) or self.distribute:
+            return []
+        return [f"--device_num {self.device_num} needs --distribute true"]
 
 
 def set_device(target: str, device_id: int = 0) -> None:

@@ -2,19 +2,13 @@
 
 TRAINING=models.bert.run_pretrain EVALUATION=models.bert.pretrain_eval
 SETTINGS=scripts/ascend_distributed_launcher/hyper_parameter_config.ini
-MSRUN_FLAGS="worker_num master_addr master_port node_rank bind_core cluster_time_out log_dir"
-TABLE_FLAGS="hyper_parameter_config_dir hccn_config_file hccl_time_out bind_core"
 
 # usage: of the script that was called; `kind` says which it is
 usage() {
   local script
   script="bash scripts/$(basename "$0")"
   "usage_$kind"
-  cat <<'TEXT'
-  --print          print what would be run, and run nothing
-The original went to the background; here it stays in the foreground: the output is shown and added to the log, the exit
-code is the command's, and Ctrl-C or SIGTERM stops all that was started.
-TEXT
+  usage_foreground
 }
 
 usage_standalone() {
@@ -44,17 +38,7 @@ TEXT
 
 usage_msrun() {
   usage_training
-  cat <<'TEXT'
-Several machines: the same command on each of them, with DEVICE_NUM devices each, and
-  --worker_num N   the devices of all machines
-  --master_addr IP the first machine
-  --node_rank I    the number of this machine; the first is 0
-More of msrun: --master_port (default 8118), --bind_core, --cluster_time_out (seconds to wait for all at the start), and
-  --log_dir DIR    for worker_<rank>.log, scheduler.log and pretraining_log.txt (this machine's first worker); default
-                   LOG, or LOG_node<I> of several machines. One that holds something stays as it is, LOG_2 is next.
-A worker that dies ends those of its machine within a second. The rest of the cluster, and the command itself on the first
-machine, notice by missing heartbeats, after MS_NODE_TIMEOUT seconds (MindSpore has 30, here it is 10).
-TEXT
+  usage_msrun_flags pretraining_log.txt
 }
 
 usage_ascend() {
@@ -67,9 +51,9 @@ LOG<device id>/pretraining_log.txt; start it on every machine of the table. When
 here are stopped. Writes distributed_cmd.sh, a line for each rank. For example: $script /path/cn-wiki-128 /path/hccl.json
   RANK_TABLE_FILE  python -m models.common.launch.rank_table makes it
   --hyper_parameter_config_dir FILE  default $SETTINGS
-  --hccn_config_file FILE            the addresses of this machine's devices; default /etc/hccn.conf
-  --hccl_time_out SECONDS            how long ranks wait for each other at the start; default 600
-  --bind_core false                  do not give each rank its share of the processor's cores
+TEXT
+  usage_table_flags
+  cat <<TEXT
 Without one: DEVICE_NUM devices of this machine, with MindSpore's msrun. For example: $script 8 40 /path/cn-wiki-128
 TEXT
   usage_msrun

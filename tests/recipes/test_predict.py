@@ -16,7 +16,7 @@ from models.common.files import sha256_of
 from models.common.finetune.predicting import as_line
 from tests.commands import flags
 from tests.cpp.test_deployed_heads import LENGTH, MODELS, write_weights
-from tests.tiny import PARAGRAPHS
+from tests.tiny import PARAGRAPHS, TINY
 from tests.tiny import write_weights as write_plain
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ TEXTS = ("Ida Holm went to Riga.", "nobody saw lund", "它在里加")
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory, minilm_dir) -> dict[str, Path]:
     folder, vocab = tmp_path_factory.mktemp("weights"), minilm_dir / "vocab.txt"
-    made = {name: write_weights(folder / name, vocab, groups, labels)
+    made = {name: write_weights(folder / name, vocab, TINY, groups, labels)
             for name, (groups, labels, _, _) in MODELS.items()}  # fmt: skip
     return made | {"span": write_plain(folder / "span", vocab, groups=("heads.span",))}
 

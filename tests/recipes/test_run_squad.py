@@ -222,6 +222,7 @@ def test_a_fine_tuned_run_folder_and_its_ckpt_evaluate_alike(inputs, tmp_path):
         ({"loss_scale.factor": 0}, "factor must be at least 1"),
         ({"eval_steps": -1}, "eval_steps must be at least 0"),
         ({"schema_file_path": "schema.json"}, "leave the schema out"),
+        ({"dataset_format": "mindrecord"}, "is numpy, not mindrecord; leave --dataset_format out"),
         ({"load_finetune_checkpoint_path": "x"}, "for evaluation only"),
         ({"eval_data_file_path": "x"}, "needs --eval_json_path"),
         ({"do_train": "false"}, "nothing to do"),

@@ -65,6 +65,25 @@ def test_tfrecord_of_the_original_generator(tmp_path, task, packed):
     assert_loaded(path, task, columns, schema)
 
 
+@pytest.mark.parametrize("kind", ["mindrecord", "tfrecord"])
+def test_a_file_whose_name_does_not_say_what_it_is(tmp_path, kind):
+    columns = padded_columns("classification")
+    named = tmp_path / f"train.{kind}"
+    if kind == "tfrecord":
+        write_columns(named, columns, packed=True)
+    else:
+        write_mindrecord(named, columns)
+    other = {"mindrecord": "tfrecord", "tfrecord": "mindrecord"}[kind]
+    assert len(load_features(named, None, kind)) == COUNT
+    with pytest.raises(UserError, match=f"is {kind}, not {other}; leave --dataset_format out"):
+        load_features(named, None, other)
+    if kind == "tfrecord":  # MindSpore finds a MindRecord's index by its name
+        nameless = named.rename(tmp_path / "train.bin")
+        with pytest.raises(UserError, match="holds no features"):
+            load_features(nameless)
+        assert len(load_features(nameless, None, kind)) == COUNT
+
+
 @pytest.mark.parametrize(
     ("label", "message"),
     [

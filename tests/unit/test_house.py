@@ -91,7 +91,7 @@ def test_families_have_the_same_files():
         folder = REPOSITORY / "models" / family
         files = {path.stem for path in folder.glob("*.py")}
         assert files >= {*OF_A_FAMILY, "quantize", questions}
-        assert all((folder / name).is_file() for name in ("networks.yaml", "recipes.yaml"))
+        assert all((folder / name).is_file() for name in ("networks.yaml", "recipes.yaml", "README.md", "README_CN.md"))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from models.common.weights.reading import Checkpoint
 if TYPE_CHECKING:
     from mindspore import nn
 
+    from models.common.runtime.mindspore_runtime import MindSporeRuntime
+
 REGRESSION_CLASSES = 1
 
 
@@ -114,7 +116,8 @@ class ClassificationTask(Task):
 
     def evaluation(self, network: "nn.Cell") -> "ClassificationEvaluation":
         """See `Task`."""
-        return ClassificationEvaluation(self.config, self.data, self.names, network, self.folder)
+        runtime = self.runtime(network, classification.OUTPUTS)
+        return ClassificationEvaluation(self.config, self.data, self.names, runtime, self.folder)
 
     def labels(self) -> tuple[str, ...] | None:
         """See `Task`."""
@@ -123,7 +126,7 @@ class ClassificationTask(Task):
     def _features(self, path: str, checkpoint: Checkpoint) -> FeatureSet:
         """Load one file; the first one that names the labels names them for the run, the others must agree."""
         config = self.config
-        features = read_features(path, config, checkpoint, ("lower_case",), config.schema_file_path)
+        features = read_features(path, config, checkpoint, ("lower_case",))
         label = features.scalars.get("label")
         if label is not None and np.issubdtype(label.dtype, np.floating) != self.regression:
             raise UserError(
@@ -143,15 +146,10 @@ class ClassificationEvaluation:
         config: ClassificationConfig,
         data: FeatureSet,
         names: tuple[str, ...] | None,
-        network: "nn.Cell",
+        runtime: "MindSporeRuntime",
         folder: Path,
     ) -> None:
-        from models.common.runtime.mindspore_runtime import MindSporeRuntime
-
-        self.config, self.data, self.names, self.folder = config, data, names, folder
-        self.runtime = MindSporeRuntime(
-            network, classification.OUTPUTS, config.max_seq_length, config.eval_batch_size, config.samples_per_row
-        )
+        self.config, self.data, self.names, self.runtime, self.folder = config, data, names, runtime, folder
         self.logits: np.ndarray | None = None
 
     def score(self) -> dict[str, float]:

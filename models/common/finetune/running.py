@@ -8,10 +8,12 @@ predictions and eval.json. The same command started again goes on where the run 
 
 import dataclasses
 import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from data_tools.feature_store import FeatureSet
 from models.common.config import to_dict, to_yaml
@@ -20,7 +22,8 @@ from models.common.errors import UserError
 from models.common.files import locked_folder, write_text
 from models.common.finetune.settings import FineTuneConfig
 from models.common.finetune.task import Evaluation, Task
-from models.common.packing import pack
+from models.common.train.watch import Watch
+from models.common.train.workers import device_of, workers_of
 from models.common.weights.canonical import save_canonical, save_companions, tensors_sha256
 from models.common.weights.mindspore_ckpt import write_ckpt
 from models.common.weights.names import idle_tensors
@@ -31,11 +34,27 @@ def run(task: Task) -> None:
     """Train or evaluate as the settings say, and print the scores."""
     config = task.config
     check(task)
-    set_device(config.device_target, config.device_id)
-    with locked_folder(task.folder):
+    set_device(config.device_target, device_of(config))
+    task.workers = workers_of(config)
+    watch = Watch(task.workers)
+    with own_folder(task):
         scores = train(task) if config.do_train else evaluate(task)
-    if scores:
+    watch.close()
+    if scores and task.workers.writes:
         print(json.dumps({name: scores[name] for name in task.printed if name in scores}))
+
+
+@contextmanager
+def own_folder(task: Task) -> Iterator[None]:
+    """The run folder, locked, for the worker that writes; the others keep what they make in one that goes away."""
+    if task.workers.writes:
+        with locked_folder(task.folder):
+            yield
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        task.config = dataclasses.replace(task.config, save_finetune_checkpoint_path=folder)
+        task.folder = Path(folder)
+        yield
 
 
 def check(task: Task) -> None:
@@ -59,7 +78,7 @@ def check(task: Task) -> None:
 
 def idle(config: FineTuneConfig) -> list[str]:
     """Settings that could do nothing beside others. A run's own config.yaml, which holds all of them, has none."""
-    problems = config.optimizer.idle
+    problems = config.idle_device_settings + config.optimizer.idle
     if not config.packing and config.max_samples_per_row not in (1, FineTuneConfig.max_samples_per_row):
         problems.append(f"--max_samples_per_row {config.max_samples_per_row} has no use with --packing false, where a "
                         "row is one sample; leave one out, or give 1")  # fmt: skip
@@ -68,6 +87,7 @@ def idle(config: FineTuneConfig) -> list[str]:
 
 def train(task: Task) -> dict[str, Any] | None:
     """Fine-tune to the end of the last epoch; returns the best evaluation if there was one."""
+    from models.common.finetune.batches import Batches
     from models.common.optim.optimizers import make_optimizer
     from models.common.train.batches import BatchPlan
     from models.common.train.inputs import host_inputs
@@ -75,7 +95,7 @@ def train(task: Task) -> dict[str, Any] | None:
     from models.common.train.metrics_log import plot_curves
     from models.common.train.step import TrainStep
 
-    config, folder = task.config, task.folder
+    config, folder, workers = task.config, task.folder, task.workers
     checkpoint = read(config.load_pretrain_checkpoint_path, task.label_head)
     features = task.training_features(checkpoint)
     if config.do_eval:
@@ -83,25 +103,22 @@ def train(task: Task) -> dict[str, Any] | None:
     network = build(task, checkpoint, new=task.head)
     settings = config.optimizer
     optimizer = make_optimizer(settings, network.trainable_params())
-    step = TrainStep(
-        task.training_network(network), optimizer, settings.max_grad_norm, config.scales_loss, settings.clip
-    )
     plan = BatchPlan(
         features.lengths, config.max_seq_length, config.train_batch_size, config.epoch_num, config.seed,
         config.train_data_shuffle, config.samples_per_row,
     )  # fmt: skip
     evaluation = task.evaluation(network) if config.do_eval else None
     saver = WeightsSaver(task, checkpoint, network, evaluation)
-
-    def make_inputs(step_plan: Any) -> tuple[list[np.ndarray], int]:
-        batch = pack(features, step_plan.rows, config.max_seq_length, plan.rows_per_step)
-        return task.training_inputs(features, batch), len(batch.samples)
-
+    batches = Batches(task, features, plan)
+    step = TrainStep(
+        batches.training_network(network), optimizer, settings.max_grad_norm, config.scales_loss, settings.clip,
+        several_workers=workers.size > 1,
+    )  # fmt: skip
     job = Job(
         plan=plan,
         schedule=settings.schedule_of(plan.total_steps),
         seed=config.seed,
-        inputs=partial(host_inputs, plan, make_inputs),
+        inputs=partial(host_inputs, plan, batches.inputs),
         save_weights=saver.save,
         identity=identity(task, checkpoint, features),
         evaluate=evaluation.score if evaluation else None,
@@ -112,11 +129,12 @@ def train(task: Task) -> dict[str, Any] | None:
     print(f"{len(features)} samples, {plan.total_steps} steps of {plan.rows_per_step} rows x {config.max_seq_length} "
           f"tokens, {len(features) * config.epoch_num / plan.total_steps:.1f} samples a step", flush=True)  # fmt: skip
     cadence = Cadence(config.eval_steps, config.save_checkpoint_steps, config.save_checkpoint_num)
-    trainer = Trainer(folder, step, job, cadence)
+    trainer = Trainer(folder, step, job, cadence, workers)
     completed = trainer.resume()
     write_text(folder / "config.yaml", to_yaml(task.config))  # a task may have settled more than it was told
     best = trainer.run(completed)
-    plot_curves(folder / "metrics.jsonl", folder / "curves.png", f"{folder.name}: {task.title}", task.printed)
+    if workers.writes:
+        plot_curves(folder / "metrics.jsonl", folder / "curves.png", f"{folder.name}: {task.title}", task.printed)
     return best
 
 
@@ -181,6 +199,8 @@ class WeightsSaver:
     def save(self, kind: str) -> None:
         """`kind` is "best" (just evaluated) or "last" (training is over)."""
         task, folder = self.task, self.task.folder
+        if not task.workers.writes:
+            return
         tensors = {name: p.asnumpy() for name, p in self.network.parameters_dict().items()}
         vocab = task.config.vocab_file_path or self.checkpoint.vocab
         save_canonical(folder / kind, self.checkpoint.config, tensors, vocab, labels=task.labels())

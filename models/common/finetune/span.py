@@ -26,6 +26,8 @@ from models.common.weights.reading import Checkpoint
 if TYPE_CHECKING:
     from mindspore import nn
 
+    from models.common.runtime.mindspore_runtime import MindSporeRuntime
+
 # How features for evaluation were made; the export tells it to the C++ program's preprocessing.
 WINDOW_SETTINGS = ("lower_case", "doc_stride", "stride_is", "max_query_length")
 
@@ -75,7 +77,7 @@ class SpanTask(Task):
     def training_features(self, checkpoint: Checkpoint) -> FeatureSet:
         """See `Task`."""
         path, config = self.config.train_data_file_path, self.config
-        features = read_features(path, config, checkpoint, ("lower_case",), config.schema_file_path)
+        features = read_features(path, config, checkpoint, ("lower_case",))
         if not {"start_position", "end_position"} <= features.scalars.keys():
             raise UserError(f"{path}: made for evaluation, it has no labels; convert with --is_training true")
         starts, ends = (features.scalars[name] for name in ("start_position", "end_position"))
@@ -106,7 +108,7 @@ class SpanTask(Task):
 
     def evaluation(self, network: "nn.Cell") -> "SpanEvaluation":
         """See `Task`."""
-        return SpanEvaluation(self.config, self.data, network, self.folder)
+        return SpanEvaluation(self.config, self.data, self.runtime(network, span.OUTPUTS), self.folder)
 
 
 class EvaluationData:
@@ -126,7 +128,7 @@ class EvaluationData:
         if path is None:
             path = folder / "eval_features"
             self._convert(path, config.vocab_file_path or checkpoint.vocab)
-        features = read_features(path, config, checkpoint, WINDOW_SETTINGS)
+        features = read_features(path, config, checkpoint, WINDOW_SETTINGS, foreign=False)
         source = features.info.get("source", {}).get("sha256")
         if "offset_start" not in features.tokens or features.qas_ids is None or source is None:
             raise UserError(f"{path}: not made for evaluation; convert with --is_training false")
@@ -160,13 +162,8 @@ class EvaluationData:
 class SpanEvaluation:
     """Scores a network on the questions of `data`."""
 
-    def __init__(self, config: SpanConfig, data: EvaluationData, network: "nn.Cell", folder: Path) -> None:
-        from models.common.runtime.mindspore_runtime import MindSporeRuntime
-
-        self.config, self.data, self.folder = config, data, folder
-        self.runtime = MindSporeRuntime(
-            network, span.OUTPUTS, config.max_seq_length, config.eval_batch_size, config.samples_per_row
-        )
+    def __init__(self, config: SpanConfig, data: EvaluationData, runtime: "MindSporeRuntime", folder: Path) -> None:
+        self.config, self.data, self.runtime, self.folder = config, data, runtime, folder
         self.answers: tuple[dict, dict] | None = None
 
     def score(self) -> dict[str, float]:

@@ -30,6 +30,8 @@ from models.common.weights.reading import Checkpoint
 if TYPE_CHECKING:
     from mindspore import nn
 
+    from models.common.runtime.mindspore_runtime import MindSporeRuntime
+
 # Parts of the head that a flag asks for -> a tensor that only weights with that part have.
 PARTS = {"use_crf": "heads.crf.transitions", "with_lstm": "heads.lstm.forward.bias"}
 # The README's names of the methods -> the score of `tasks.tagging.scores` that each of them means.
@@ -138,9 +140,14 @@ class TaggingTask(Task):
         """See `Task`."""
         return tagging.training_inputs(features, batch)
 
+    def counted(self, features: FeatureSet) -> np.ndarray:
+        """See `Task`."""
+        return super().counted(features) if self.config.use_crf else features.lengths
+
     def evaluation(self, network: "nn.Cell") -> "TaggingEvaluation":
         """See `Task`."""
-        return TaggingEvaluation(self.config, self.data, self.names, network, self.benchmark)
+        runtime = self.runtime(network, tagging.OUTPUTS[self.config.use_crf])
+        return TaggingEvaluation(self.config, self.data, self.names, runtime, self.benchmark)
 
     def labels(self) -> tuple[str, ...] | None:
         """See `Task`."""
@@ -149,11 +156,11 @@ class TaggingTask(Task):
     def _features(self, path: str, checkpoint: Checkpoint) -> FeatureSet:
         """Load one file; the first one that names the tags names them for the run, the others must agree."""
         config = self.config
-        features = with_words(read_features(path, config, checkpoint, ("lower_case",), config.schema_file_path))
+        foreign = self.benchmark is None  # or CLUENER's sentences have become features with the run's tags by now
+        features = with_words(read_features(path, config, checkpoint, ("lower_case",), foreign))
         self.config = replace(config, unit=unit_of(features, path, config.unit))
         ids = features.tokens.get("tag_id")
-        # CLUENER's sentences have become features with the run's tags by now.
-        label_file = config.label_file_path if self.benchmark is None else None
+        label_file = config.label_file_path if foreign else None
         self.names = agreed_labels(self.names, features, path, label_file, config.num_class, ids, as_tags=True)
         return features
 
@@ -200,16 +207,10 @@ class TaggingEvaluation:
         config: TaggingConfig,
         data: FeatureSet,
         names: tuple[str, ...],
-        network: "nn.Cell",
+        runtime: "MindSporeRuntime",
         benchmark: ClueBenchmark | None,
     ) -> None:
-        from models.common.runtime.mindspore_runtime import MindSporeRuntime
-
-        self.config, self.data, self.names, self.benchmark = config, data, names, benchmark
-        self.runtime = MindSporeRuntime(
-            network, tagging.OUTPUTS[config.use_crf], config.max_seq_length, config.eval_batch_size,
-            config.samples_per_row,
-        )  # fmt: skip
+        self.config, self.data, self.names, self.runtime, self.benchmark = config, data, names, runtime, benchmark
         gold = tagging.gold_ids_of(data)
         self.gold = None if gold is None else self._decode(gold)
         self.found: list[tagging.TaggedSentence] | None = None

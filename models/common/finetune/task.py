@@ -1,6 +1,7 @@
 """What a fine-tuning task adds to the flow of `running`: its features, its network, its score."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -12,10 +13,13 @@ from models.common.files import sha256_of
 from models.common.finetune.networks import Networks
 from models.common.finetune.settings import FREE_TO_CHANGE, FineTuneConfig
 from models.common.packing import PackedBatch
+from models.common.train.workers import ALONE
 from models.common.weights.reading import Checkpoint
 
 if TYPE_CHECKING:
     from mindspore import nn
+
+    from models.common.runtime.mindspore_runtime import MindSporeRuntime
 
 
 class Evaluation(Protocol):
@@ -42,7 +46,7 @@ class Task(ABC):
     free_to_change: ClassVar[frozenset[str]] = FREE_TO_CHANGE
 
     def __init__(self, config: FineTuneConfig, networks: Networks) -> None:
-        self.config, self.networks = config, networks
+        self.config, self.networks, self.workers = config, networks, ALONE
         self.folder = Path(config.save_finetune_checkpoint_path)
 
     @property
@@ -79,6 +83,19 @@ class Task(ABC):
     def training_inputs(self, features: FeatureSet, batch: PackedBatch) -> list[np.ndarray]:
         """The inputs of the training network for one packed batch, in its order."""
 
+    def counted(self, features: FeatureSet) -> np.ndarray:
+        """What the loss of a batch is a mean over: how many of them each sample has, [N]. One, or its tokens."""
+        return np.ones(len(features), np.int64)
+
+    def runtime(self, network: "nn.Cell", outputs: Mapping[str, str]) -> "MindSporeRuntime":
+        """What evaluates `network` in the shape that the settings ask for, shared with the other workers."""
+        from models.common.runtime.mindspore_runtime import MindSporeRuntime
+
+        config = self.config
+        return MindSporeRuntime(
+            network, outputs, config.max_seq_length, config.eval_batch_size, config.samples_per_row, self.workers
+        )
+
     @abstractmethod
     def evaluation(self, network: "nn.Cell") -> Evaluation:
         """What scores `network`, after `prepare_evaluation`."""
@@ -89,10 +106,13 @@ class Task(ABC):
 
 
 def read_features(
-    path: Path | str, config: FineTuneConfig, checkpoint: Checkpoint, stated: tuple[str, ...], schema: str | None = None
+    path: Path | str, config: FineTuneConfig, checkpoint: Checkpoint, stated: tuple[str, ...], foreign: bool = True
 ) -> FeatureSet:
-    """Load features and check them against the model and those settings that a sidecar states."""
-    features = load_features(Path(path), schema)
+    """Load features and check them against the model and those settings that a sidecar states.
+
+    foreign: they may be record files made elsewhere, of which the settings say what they are.
+    """
+    features = load_features(Path(path), *((config.schema_file_path, config.dataset_format) if foreign else ()))
     check_features(Path(path), features, config, checkpoint, stated)
     return features
 

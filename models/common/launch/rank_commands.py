@@ -1,7 +1,7 @@
 """From a rank table and hyperparameters to one command line for each device of this machine.
 
-What the original's get_distribute_pretrain_cmd.py does, with its flags. A rank's output is added to
-LOG<device id>/pretraining_log.txt in the current folder; what is there already stays.
+What the original's get_distribute_pretrain_cmd.py does, with its flags; for fine-tuning, too. A rank's output is added
+to LOG<device id>/pretraining_log.txt in the current folder; what is there already stays.
 """
 
 import configparser
@@ -33,11 +33,13 @@ def rank_commands(
     flags: Sequence[str],
     environment: Mapping[str, str],
     cores: Sequence[int],
+    log_name: str = LOG_NAME,
 ) -> list[Command]:
     """The commands of the ranks of `server`, ordered by device.
 
     program: the words that start the training; flags: those that all ranks have, later ones winning; environment: what
     all ranks have. cores: the processor's cores, which the ranks share out and are bound to; none: they are not bound.
+    log_name: of the file in LOG<device id>.
     """
     devices = sorted(server.devices, key=lambda device: device.device_id)
     share = len(cores) // len(devices)
@@ -51,7 +53,7 @@ def rank_commands(
             "RANK_SIZE": str(table.rank_size),
         }
         place = [f"--device_id={device.device_id}", f"--device_num={table.rank_size}"]
-        log = Path.cwd() / f"LOG{device.device_id}" / LOG_NAME
+        log = Path.cwd() / f"LOG{device.device_id}" / log_name
         commands.append(Command((*bound, *program, *flags, *place), log, {**environment, **rank}))
     return commands
 
@@ -115,25 +117,26 @@ def known_flags(program: Sequence[str], environment: Mapping[str, str]) -> set[s
     return set(re.findall(r"--([A-Za-z_][\w.]*)", done.stdout)) - {"help"}
 
 
-def flags_of(settings: Path, data_dir: Path, further: Sequence[str], known: set[str]) -> list[str]:
+def flags_of(settings: Path | None, data_dir: Path | None, further: Sequence[str], known: set[str]) -> list[str]:
     """The flags that all ranks have: those of the settings file, the data, then `further`, which win."""
-    values = read_settings(settings)
+    values = read_settings(settings) if settings else {}
     check_settings(list(values), known, str(settings))
     check_settings([word[2:].partition("=")[0] for word in further if word.startswith("--")], known, "flags")
     values = {"distribute": "true", **values}
     if values["distribute"].lower() != "true":
         raise UserError(f"{settings}: distribute must be true, got {values['distribute']}")
-    return [*(f"--{key}={value}" for key, value in values.items()), f"--data_dir={data_dir.resolve()}", *further]
+    data = [f"--data_dir={data_dir.resolve()}"] if data_dir else []
+    return [*(f"--{key}={value}" for key, value in values.items()), *data, *further]
 
 
 def _parser() -> ArgumentParser:
     parser = command_parser("models.common.launch.rank_commands", __doc__)
     parser.add_argument("--run_script_dir", type=Path, required=True, metavar="FILE", help="the training script")
     parser.add_argument(
-        "--hyper_parameter_config_dir", type=Path, required=True, metavar="FILE",
+        "--hyper_parameter_config_dir", type=Path, metavar="FILE",
         help="hyper_parameter_config.ini: its flags, in a section [config]",
     )  # fmt: skip
-    parser.add_argument("--data_dir", type=Path, required=True, metavar="DIR", help="what it trains on")
+    parser.add_argument("--data_dir", type=Path, metavar="DIR", help="what pretraining trains on")
     parser.add_argument("--hccl_config_dir", type=Path, required=True, metavar="FILE", help="the rank table, hccl.json")
     parser.add_argument(
         "--hccl_time_out", type=int, default=120, metavar="SECONDS",
@@ -151,6 +154,9 @@ def _parser() -> ArgumentParser:
         "--bind_core", type=boolean, default=True, metavar="{true,false}",
         help="give each rank its share of the processor's cores, with taskset (default true)",
     )  # fmt: skip
+    parser.add_argument(
+        "--log_name", default=LOG_NAME, metavar="NAME", help="of the file in LOG<device id> (default %(default)s)"
+    )
     parser.add_argument("--print", action="store_true", dest="only_print", help="print the lines and write nothing")
     parser.add_argument("further", nargs="*", metavar="-- FLAGS", help="further flags of the training script")
     return parser
@@ -175,7 +181,7 @@ def main(argv: list[str] | None = None) -> None:
         "GE_USE_STATIC_MEMORY": "1",
     }
     cores = sorted(os.sched_getaffinity(0)) if arguments.bind_core else []
-    commands = rank_commands(table, server, program, flags, environment, cores)
+    commands = rank_commands(table, server, program, flags, environment, cores, arguments.log_name)
     if arguments.only_print:
         print("\n".join(map(to_line, commands)))
         return

@@ -9,7 +9,6 @@ many workers as it is given then.
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from models.common.pretrain.settings import FREE_TO_CHANGE, PretrainConfig
 from models.common.tasks.pretrain import SCORES
 from models.common.train.streams import StreamPlan
 from models.common.train.watch import Watch
-from models.common.train.workers import Cluster, Workers
+from models.common.train.workers import Workers, device_of, workers_of
 from models.common.weights.canonical import load_config, save_canonical, save_companions, tensors_sha256
 from models.common.weights.mindspore_ckpt import write_ckpt
 from models.common.weights.names import idle_tensors
@@ -80,9 +79,8 @@ def check(config: PretrainConfig) -> None:
     if config.load_checkpoint_path:
         given = [name for name in ("network", "vocab_size") if getattr(config, name) != getattr(PretrainConfig, name)]
         problems += [f"--{name} is of a network to initialise; --load_checkpoint_path has one" for name in given]
-    if config.device_num not in (None, 1) and not config.distribute:
-        problems.append(f"--device_num {config.device_num} needs --distribute true")
-    problems += config.optimizer.idle + config.loss_scale.idle(config.compute_type) + data_sink_problems(config)
+    problems += config.idle_device_settings + config.optimizer.idle + config.loss_scale.idle(config.compute_type)
+    problems += data_sink_problems(config)
     if problems:
         raise UserError("; ".join(problems))
 
@@ -102,22 +100,6 @@ def data_sink_problems(config: PretrainConfig) -> list[str]:
         problems.append(f"--data_sink_steps {config.data_sink_steps} cannot go with a scaled loss, whose next scale "
                         "depends on this step's gradients; give 1, or --loss_scale.enable false")  # fmt: skip
     return problems
-
-
-def device_of(config: PretrainConfig) -> int:
-    """The device's id: of several workers on devices, launchers tell each its own."""
-    if not config.distribute or config.device_target == "CPU":
-        return config.device_id
-    return int(os.environ.get("DEVICE_ID", config.device_id))
-
-
-def workers_of(config: PretrainConfig) -> Workers:
-    """Who trains together; a `UserError` where they are not as many as asked for."""
-    workers = Cluster() if config.distribute else Workers()
-    if config.device_num not in (None, workers.size):
-        raise UserError(f"--device_num {config.device_num}: {workers.size} workers were started; leave the flag out or "
-                        "start as many")  # fmt: skip
-    return workers
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from models.common.config import option, section, to_dict
+from models.common.device import DeviceConfig
 from models.common.encoder_config import COMPUTE_TYPES
 from models.common.errors import UserError
 from models.common.optim.settings import LossScaleConfig, OptimizerConfig
@@ -24,13 +25,9 @@ class SecondPhaseConfig:
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
+class PretrainConfig(DeviceConfig):
     """What all pretraining commands can be told."""
 
-    device_target: str = option("CPU", "device that computes", choices=("CPU", "GPU", "Ascend"))
-    device_id: int = option(0, "which device; on CPU there is only 0", low=0)
-    distribute: bool = option(False, "one of several workers, started by msrun or with a rank table")
-    device_num: int | None = option(None, "how many workers there must be; default: as many as were started", low=1)
     network: str = option("base", "a network of networks.yaml, or a config.json", aliases=("bert_network",))
     vocab_size: int | None = option(None, "rows of its word table, where it is not that of a checkpoint", low=8)
     data_dir: str | None = option(None, "training data: a folder of pretraining features, or of the original's files")

@@ -9,16 +9,21 @@ from models.common.export.manifest import PACKED_INPUTS
 from models.common.packing import PackedBatch, Samples, pack, plan_rows, unpack
 from models.common.progress import track
 from models.common.runtime.timing import Stopwatch, latency
+from models.common.train.workers import ALONE, Workers
 
 
 class MindSporeRuntime:
-    """Feature set -> logits. Batches have one shape [rows, row_length], so one graph is compiled."""
+    """Feature set -> logits. Batches have one shape [rows, row_length], so one graph is compiled.
+
+    Several workers compute a batch each at a time, and all of them get what all have computed.
+    """
 
     def __init__(
-        self, network: nn.Cell, outputs: Mapping[str, str], row_length: int, rows: int, max_samples: int
-    ) -> None:
+        self, network: nn.Cell, outputs: Mapping[str, str], row_length: int, rows: int, max_samples: int,
+        workers: Workers = ALONE,
+    ) -> None:  # fmt: skip
         """network: maps the four packed inputs to as many outputs as `outputs` names (name -> per token or sample)."""
-        self.network, self.outputs = network, outputs
+        self.network, self.outputs, self.workers = network, outputs, workers
         self.row_length, self.rows, self.max_samples = row_length, rows, max_samples
         self.seconds, self.latency = 0.0, {}
         self._compiled = False
@@ -37,13 +42,17 @@ class MindSporeRuntime:
         if not self._compiled:
             self._run(pack(samples, plan[: self.rows], self.row_length, self.rows))
             self._compiled = True
-        watch = Stopwatch()
-        for first in track(range(0, len(plan), self.rows), "evaluate", -(-len(plan) // self.rows), "batch"):
-            batch = pack(samples, plan[first : first + self.rows], self.row_length, self.rows)
-            outputs = self._run(batch)
-            for (name, per), output in zip(self.outputs.items(), outputs, strict=True):
-                for sample, values in unpack(batch, output, lengths, per):
-                    results[name][sample] = values
+        watch, together = Stopwatch(), self.rows * self.workers.size
+        for first in track(range(0, len(plan), together), "evaluate", -(-len(plan) // together), "batch"):
+            batches = [
+                pack(samples, plan[begin : begin + self.rows], self.row_length, self.rows)
+                for begin in range(first, first + together, self.rows)
+            ]
+            outputs = [self.workers.gather(output) for output in self._run(batches[self.workers.rank])]
+            for (name, per), of_all in zip(self.outputs.items(), outputs, strict=True):
+                for batch, output in zip(batches, of_all, strict=True):
+                    for sample, values in unpack(batch, output, lengths, per):
+                        results[name][sample] = values
             watch.lap()
         self.seconds, self.latency = sum(watch.laps), latency(watch.laps)
         return results

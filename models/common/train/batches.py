@@ -70,6 +70,11 @@ class BatchPlan:
         return plan_rows(self.lengths, self.row_length, self.max_samples, order, OPEN_ROWS)
 
 
+def part_of(rows: Sequence[Row], part: int, parts: int) -> Sequence[Row]:
+    """The rows that one of several workers takes of a step: neighbours, and no worker has two more than another."""
+    return rows[part * len(rows) // parts : (part + 1) * len(rows) // parts]
+
+
 def shares(counts: np.ndarray) -> np.ndarray:
     """[parts of a step, losses], over how many things each loss of each part is a mean -> what share of the step's
     things lies in that part, float32 of the same shape. Parts are micro-batches, or devices, or micro-batches of

@@ -27,9 +27,7 @@ from models.common.train.checkpoints import CheckpointFolder, State
 from models.common.train.inputs import Inputs
 from models.common.train.metrics_log import MetricsLog, NoLog
 from models.common.train.step import AccumulatedStep, TrainStep, scalar
-from models.common.train.workers import Workers
-
-ALONE = Workers()
+from models.common.train.workers import ALONE, Workers
 
 
 @contextmanager

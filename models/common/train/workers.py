@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from models.common.device import DeviceConfig
 from models.common.errors import UserError
 
 
@@ -48,6 +49,9 @@ class Workers:
         return json.loads(self.broadcast(np.frombuffer(padded, np.uint8)).tobytes())
 
 
+ALONE = Workers()
+
+
 class Cluster(Workers):
     """One of several workers. MindSpore must have been told its device before.
 
@@ -58,7 +62,7 @@ class Cluster(Workers):
         if not {"MS_ROLE", "RANK_TABLE_FILE"} & set(os.environ):
             raise UserError(
                 "--distribute true: this process is not one of several; start it with a script of scripts/ "
-                "(run_distributed_pretrain_cpu.sh and the like) or with msrun"
+                "(run_distributed_pretrain_cpu.sh, run_distributed_finetune.sh and the like) or with msrun"
             )
         from mindspore import communication, context
 
@@ -85,6 +89,22 @@ class Cluster(Workers):
         if values.nbytes % 4:
             raise ValueError(f"arrays of {values.dtype} cannot be exchanged")
         return self._cells[how](Tensor(values.reshape(-1).view(np.float32))).asnumpy()
+
+
+def device_of(config: DeviceConfig) -> int:
+    """The device's id: of several workers on devices, launchers tell each its own."""
+    if not config.distribute or config.device_target == "CPU":
+        return config.device_id
+    return int(os.environ.get("DEVICE_ID", config.device_id))
+
+
+def workers_of(config: DeviceConfig) -> Workers:
+    """Who trains together; a `UserError` where they are not as many as asked for."""
+    workers = Cluster() if config.distribute else Workers()
+    if config.device_num not in (None, workers.size):
+        raise UserError(f"--device_num {config.device_num}: {workers.size} workers were started; leave the flag out or "
+                        "start as many")  # fmt: skip
+    return workers
 
 
 def _exchanges() -> dict[str, object]:
