@@ -13,30 +13,24 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.finetune_cases import CASES
 from benchmarks.table import conditions, markdown, publish
 from models.common.cli import run_main
 from models.common.errors import UserError
 from models.common.files import read_json
 
 COLUMNS = ("data", "head", "score", "ours, each seed", "transformers + torch", "difference of the means", "steps")
-# recipe -> what it is scored on, and the score.
-TASKS = {
-    "tnews": ("TNEWS (FewCLUE)", "accuracy"),
-    "chnsenticorp": ("ChnSentiCorp dev, a quarter of train", "accuracy"),
-    "cola": ("CoLA in-domain dev", "mcc"),
-    "stsb": ("STS-B dev", "spearman_correlation"),
-    "cluener": ("CLUENER, a tenth of train held out", "f1"),
-    "msra": ("MSRA dev, half of train", "f1"),
-}
 SIDES = {"ours": "benchmarks.our_finetune", "peer": "benchmarks.peer_finetune"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A result: its file, row (recipe and head), side, seed, score in per cent, steps, what both sides must share."""
+    """A score of a result: its file, row (recipe, title of what was scored, head), side, seed, score in per cent,
+    steps, what both sides must share."""
 
     path: Path
     recipe: str
+    data: str
     head: str
     side: str
     seed: int
@@ -45,19 +39,23 @@ class Run:
     common: dict[str, Any]
 
 
-def read_run(path: Path, result: dict[str, Any]) -> Run:
-    """One file; a `UserError` for one that is no finished result of these benchmarks."""
+def read_runs(path: Path, result: dict[str, Any]) -> list[Run]:
+    """The scores of one file; a `UserError` for one that is no finished result of these benchmarks."""
     try:
         settings, recipe = result["settings"], result["settings"]["recipe"]
         if not result["finished"]:
             raise UserError(f"{path}: the run has not finished; wait for its last epoch")
-        if recipe not in TASKS:
-            raise UserError(f"{path}: recipe {recipe!r} has no row; it is one of {', '.join(TASKS)}")
+        if recipe not in CASES:
+            raise UserError(f"{path}: recipe {recipe!r} has no row; it is one of {', '.join(CASES)}")
+        case = CASES[recipe]
         heads = [name for name, flag in (("BiLSTM", "with_lstm"), ("CRF", "use_crf")) if settings[flag] == "true"]
         side = {module: side for side, module in SIDES.items()}[result["benchmark"]]
-        score = 100 * result["epochs"][-1][TASKS[recipe][1]]
-        return Run(path, recipe, " + ".join(heads) or "linear", side, settings["seed"], score,
-                   result["steps"], result["common"])  # fmt: skip
+        scored = {case.dev.title: result["epochs"][-1]}
+        if case.transfer:
+            scored[case.transfer.title] = result["transfer"]
+        return [Run(path, recipe, title, " + ".join(heads) or "linear", side, settings["seed"],
+                    case.in_per_cent * scores[case.score], result["steps"], result["common"])
+                for title, scores in scored.items()]  # fmt: skip
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: is no result of our_finetune or peer_finetune ({error!r})") from None
 
@@ -78,20 +76,19 @@ def row(runs: list[Run]) -> list[str]:
     if seeds["ours"] != seeds["peer"]:
         raise UserError(f"{first.recipe}, {first.head}: seeds {seeds['ours']} of ours, {seeds['peer']} of the peer")
     ours, peer = ([run.score for run in found] for found in sides.values())
-    data, score = TASKS[first.recipe]
     steps = " / ".join(str(found[0].steps) for found in sides.values())
     each = (", ".join(f"{value:.2f}" for value in values) for values in (ours, peer))
-    return [data, first.head, score, *each, f"{fmean(ours) - fmean(peer):+.2f}", steps]
+    return [first.data, first.head, CASES[first.recipe].score, *each, f"{fmean(ours) - fmean(peer):+.2f}", steps]
 
 
 def table(paths: list[Path]) -> str:
     """The table, and below it how each file was made; a `UserError` for a file that is no result."""
     results = [(path, read_json(path)) for path in paths]
-    rows: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    rows: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for path, result in results:
-        run = read_run(path, result)
-        rows[run.recipe, run.head].append(run)
-    order = sorted(rows, key=lambda key: (list(TASKS).index(key[0]), key[1]))
+        for run in read_runs(path, result):
+            rows[run.recipe, run.data, run.head].append(run)
+    order = sorted(rows, key=lambda key: (list(CASES).index(key[0]), CASES[key[0]].dev.title != key[1], key[2]))
     lines = markdown(COLUMNS, [row(rows[key]) for key in order])
     return "\n".join([lines, "", *(conditions(result) for _, result in results)])
 

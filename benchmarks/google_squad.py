@@ -23,7 +23,8 @@ class GoogleTokenizer:
     """Basic splitting, then WordPiece, both in Python."""
 
     def __init__(self, vocab_file: Path, lower_case: bool) -> None:
-        lines = vocab_file.read_text(encoding="utf-8").split("\n")
+        # A file of ERNIE's says the id behind a tab.
+        lines = [line.partition("\t")[0] for line in vocab_file.read_text(encoding="utf-8").split("\n")]
         self.vocab = {line.strip(): index for index, line in enumerate(lines) if line.strip()}
         self._lower_case = lower_case
 
@@ -216,6 +217,14 @@ def windows(
     start = first_token[example.start_word]
     end = first_token[example.end_word + 1] - 1 if example.end_word < len(example.words) - 1 else len(tokens) - 1
     start, end = _improve_answer_span(tokens, start, end, tokenizer, example.answer)
+    return cut(example.qas_id, tokenizer, query, tokens, start, end, max_seq_length, doc_stride)
+
+
+def cut(
+    qas_id: str, tokenizer: GoogleTokenizer, query: list[str], tokens: list[str], start: int, end: int,
+    max_seq_length: int, doc_stride: int,
+) -> list[Window]:  # fmt: skip
+    """The samples of one question whose answer is tokens[start : end + 1]."""
     room = max_seq_length - len(query) - 3
     spans, offset = [], 0
     while offset < len(tokens):
@@ -225,7 +234,7 @@ def windows(
             break
         offset += min(length, doc_stride)
     return [
-        _window(example, tokenizer, query, tokens, spans, at, start, end, max_seq_length) for at in range(len(spans))
+        _window(qas_id, tokenizer, query, tokens, spans, at, start, end, max_seq_length) for at in range(len(spans))
     ]
 
 
@@ -233,11 +242,15 @@ def convert(
     examples: list[Example], tokenizer: GoogleTokenizer, max_seq_length: int, doc_stride: int, max_query_length: int
 ) -> FeatureSet:
     """All samples, as lists in memory like the original, then in our container for a writer."""
-    samples = [
+    return joined([
         window
         for example in examples
         for window in windows(example, tokenizer, max_seq_length, doc_stride, max_query_length)
-    ]
+    ])  # fmt: skip
+
+
+def joined(samples: list[Window]) -> FeatureSet:
+    """Windows in our container."""
     lengths = [sum(window.input_mask) for window in samples]
     pairs = list(zip(samples, lengths, strict=True))
     tokens = {
@@ -254,7 +267,7 @@ def convert(
 
 
 def _window(
-    example: Example, tokenizer: GoogleTokenizer, query: list[str], all_tokens: list[str],
+    qas_id: str, tokenizer: GoogleTokenizer, query: list[str], all_tokens: list[str],
     spans: list[tuple[int, int]], at: int, start: int, end: int, max_seq_length: int,
 ) -> Window:  # fmt: skip
     offset, length = spans[at]
@@ -276,7 +289,7 @@ def _window(
     inside = start >= offset and end <= offset + length - 1
     shift = len(query) + 2 - offset
     position = (start + shift, end + shift) if inside else (0, 0)
-    return Window(example.qas_id, input_ids, mask, segments, *position, max_context)
+    return Window(qas_id, input_ids, mask, segments, *position, max_context)
 
 
 def _best_span(spans: list[tuple[int, int]], position: int) -> int:

@@ -1,19 +1,21 @@
-"""The peer of `run_classifier` and `run_ner`: the same fine-tuning with transformers and torch alone.
+"""The peer of `run_classifier`, `run_ner` and `run_mrc`: the same fine-tuning with transformers and torch alone.
 
 The same features, weights and settings (those of the command's recipe), the same order policy (a fresh shuffle each
 epoch, seeded), the same decoding and score; network, loss, gradients and optimizer are torch's. A batch is computed in
-parts of similar length, whose gradients add up to the batch's.
+parts of similar length, whose gradients add up to the batch's. (In reading comprehension transformers lets padding take
+part in the softmax of the loss; less padding is in the peer's favour.) ERNIE's network is BERT's.
 """
 
 import argparse
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import BertForSequenceClassification, get_linear_schedule_with_warmup
+from transformers import BertForQuestionAnswering, BertForSequenceClassification, get_linear_schedule_with_warmup
 
 from benchmarks import sidebyside
 from benchmarks.environment import record
@@ -21,13 +23,14 @@ from benchmarks.our_finetune import add_flags, common, config_of
 from benchmarks.peer_squad_finetune import make_optimizer
 from benchmarks.torch_tagger import BertTagger
 from data_tools.feature_store import FeatureSet, load_features
+from data_tools.readers.squad import read_contexts
 from models.common.cli import run_main
 from models.common.errors import UserError
 from models.common.files import write_json
 from models.common.finetune.labels import scheme_of
 from models.common.finetune.settings import FineTuneConfig
 from models.common.progress import Progress
-from models.common.tasks import classification, tagging
+from models.common.tasks import classification, span, tagging
 from models.common.weights.embedded import minilm_folder
 
 MODULE = "benchmarks.peer_finetune"
@@ -35,18 +38,18 @@ PART = 8  # samples computed at once
 EVALUATION_PART = 32
 
 
-def collate(features: FeatureSet, rows: list[int], label: str | None) -> dict[str, torch.Tensor]:
-    """A batch for transformers, int64 [B, T] each, T the longest sample; labels [B] or, of tokens, [B, T] (-100 at
-    padding)."""
+def collate(features: FeatureSet, rows: list[int], labels: dict[str, str]) -> dict[str, torch.Tensor]:
+    """A batch for transformers, int64 [B, T] each, T the longest sample; labels (transformers' name -> column) [B] or,
+    of tokens, [B, T] (-100 at padding)."""
     width = int(features.lengths[rows].max())
     batch = {name: torch.from_numpy(array) for name, array in features.padded(rows, width).items()}
     inputs = {name: batch[name].long() for name in ("input_ids", "attention_mask", "token_type_ids")}
-    if label is None:
-        return inputs
-    labels = batch[label]
-    if label == "tag_id":
-        labels = torch.where(inputs["attention_mask"] == 1, labels.long(), -100)
-    return inputs | {"labels": labels if labels.is_floating_point() else labels.long()}
+    for name, column in labels.items():
+        values = batch[column]
+        if column == "tag_id":
+            values = torch.where(inputs["attention_mask"] == 1, values.long(), -100)
+        inputs[name] = values if values.is_floating_point() else values.long()
+    return inputs
 
 
 class Classifier(torch.nn.Module):
@@ -65,21 +68,42 @@ class Classifier(torch.nn.Module):
         return self.model(**batch).logits.numpy()
 
 
+class SpanFinder(torch.nn.Module):
+    """transformers' network for reading comprehension, asked as `BertTagger` is."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self.model = BertForQuestionAnswering.from_pretrained(folder, dtype=torch.float32)
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
+        """Loss summed over the windows, and how many these are."""
+        windows = len(batch["start_positions"])
+        return self.model(**batch).loss * windows, windows
+
+    def logits(self, batch: dict[str, torch.Tensor]) -> np.ndarray:
+        """[B, 2, T], starts and ends."""
+        output = self.model(**batch)
+        return torch.stack([output.start_logits, output.end_logits], dim=1).numpy()
+
+
 class Peer:
     """One run: settings, features, network."""
 
     def __init__(self, args: argparse.Namespace, config: FineTuneConfig) -> None:
-        self.config = config
+        self.args, self.config = args, config
         self.train, self.dev = load_features(args.train), load_features(args.dev)
         self.is_tagging = args.command == "run_ner"
         self.names = self.train.info.get("labels")
         weights = str(args.weights or minilm_folder())
         if self.is_tagging:
             self.model = BertTagger(weights, len(self.names), config.use_crf, config.with_lstm)
-            self.label = "tag_id"
+            self.labels = {"labels": "tag_id"}
+        elif args.command == "run_mrc":
+            self.model = SpanFinder(weights)
+            self.labels = {"start_positions": "start_position", "end_positions": "end_position"}
         else:
             self.model = Classifier(weights, len(self.names) if self.names else 1)
-            self.label = "label"
+            self.labels = {"labels": "label"}
 
     def step(self, rows: list[int]) -> float:
         """Gradients of the batch `rows`; returns its mean loss."""
@@ -89,28 +113,43 @@ class Peer:
         count = int(self.train.lengths[rows].sum()) if per_token else len(rows)
         total = 0.0
         for part in parts:
-            loss, _ = self.model(collate(self.train, part, self.label))
+            loss, _ = self.model(collate(self.train, part, self.labels))
             (loss / count).backward()
             total += float(loss.detach()) / count
         return total
 
-    def score(self) -> dict[str, float]:
+    def score(self) -> dict[str, Any]:
         """All scores on the evaluation features."""
-        self.model.eval()
-        order = np.argsort(self.dev.lengths, kind="stable").tolist()
-        found: list[Any] = [None] * len(order)
-        with torch.inference_mode():
-            for first in range(0, len(order), EVALUATION_PART):
-                rows = order[first : first + EVALUATION_PART]
-                batch = collate(self.dev, rows, None)
-                outputs = self.model.tag(batch) if self.is_tagging else self.model.logits(batch)
-                for index, output in zip(rows, outputs, strict=True):
-                    found[index] = output
+        if self.args.command == "run_mrc":
+            return self.score_answers(self.dev, self.args.dev_json)
+        found = self.outputs(self.dev)
         if not self.is_tagging:
             return classification.scores(np.stack(found), self.dev.scalars["label"])
         scheme = scheme_of(self.names)
         sentences = tagging.decode(self.dev, [np.array(ids) for ids in found], self.names, scheme)
         return tagging.scores(tagging.decode(self.dev, tagging.gold_ids_of(self.dev), self.names, scheme), sentences)
+
+    def score_answers(self, features: FeatureSet, answers: Path) -> dict[str, Any]:
+        """Scores of reading comprehension on `features`, whose questions and answers are in `answers`."""
+        config, metric, found = self.config, span.METRICS[self.config.assessment_method], self.outputs(features)
+        logits = {name: [row[at] for row in found] for at, name in enumerate(span.OUTPUTS)}
+        contexts = read_contexts(answers)
+        predictions, _ = span.decode(features, logits, contexts, config.n_best_size, config.max_answer_length)
+        return metric.evaluate(metric.load_dataset(answers), predictions, str(answers))
+
+    def outputs(self, features: FeatureSet) -> list[Any]:
+        """What the network says of each sample: tags, or logits."""
+        self.model.eval()
+        order = np.argsort(features.lengths, kind="stable").tolist()
+        found: list[Any] = [None] * len(order)
+        with torch.inference_mode():
+            for first in range(0, len(order), EVALUATION_PART):
+                rows = order[first : first + EVALUATION_PART]
+                batch = collate(features, rows, {})
+                outputs = self.model.tag(batch) if self.is_tagging else self.model.logits(batch)
+                for index, output in zip(rows, outputs, strict=True):
+                    found[index] = output
+        return found
 
 
 def run(args: argparse.Namespace, config: FineTuneConfig, environment: dict[str, Any]) -> dict[str, Any]:
@@ -140,7 +179,10 @@ def run(args: argparse.Namespace, config: FineTuneConfig, environment: dict[str,
             trained = time.monotonic()
             scores = peer.score()
             result["epochs"].append({"epoch": epoch, **scores, "train_seconds": trained - begin})
-            write_json(args.output_dir / "result.json", {**result, "finished": epoch == config.epoch_num})
+            finished = epoch == config.epoch_num
+            if finished and args.transfer:
+                result["transfer"] = peer.score_answers(load_features(args.transfer), args.transfer_json)
+            write_json(args.output_dir / "result.json", {**result, "finished": finished})
             print(f"epoch {epoch}: {json.dumps(result['epochs'][-1])}", file=sys.stderr, flush=True)
     return scores
 

@@ -23,13 +23,15 @@ def race(
     workers: dict[str, Worker],
     data_file: Callable[[argparse.Namespace, Path], Path],
     complete: Callable[[dict[str, Any], str], None],
+    tasks: tuple[str, ...] = (),
 ) -> None:
     """A race's command line; its workers are this command too.
 
     texts: what the command and what its --data_file is; data_file: the file given, or one made in a folder; complete:
-    compares what the workers left in a folder and adds to the summary what was known only then.
+    compares what the workers left in a folder and adds to the summary what was known only then; tasks: what --task may
+    say, which the workers then find in their setup.
     """
-    args = _parse(argv, *texts)
+    args = _parse(argv, *texts, tasks)
     if args.worker:
         name, setup = sidebyside.worker_setup(args)
         workers[name](setup)
@@ -40,6 +42,8 @@ def race(
         args.repetitions = 1
     with tempfile.TemporaryDirectory() as folder:
         setup = {"data_file": data_file(args, Path(folder)).resolve(), "threads": args.threads}
+        if tasks:
+            setup["task"] = args.task
         setup["vocab_file"] = args.vocab_file or minilm_folder() / "vocab.txt"
         for dataset_format in args.formats:
             with tempfile.TemporaryDirectory() as made:
@@ -63,9 +67,11 @@ def serve_peer(setup: dict[str, Any], layout: RecordLayout, convert: Callable[[]
     sidebyside.serve({}, once)
 
 
-def _parse(argv: list[str] | None, description: str, data: str) -> argparse.Namespace:
+def _parse(argv: list[str] | None, description: str, data: str, tasks: tuple[str, ...]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     sidebyside.add_flags(parser, repetitions=3, data=data)
     parser.add_argument("--vocab_file", type=Path, help="uncased vocab.txt; the embedded MiniLM's when not given")
+    if tasks:
+        parser.add_argument("--task", choices=tasks, default=tasks[0])
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
     return parser.parse_args(argv)

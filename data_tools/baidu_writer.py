@@ -4,7 +4,6 @@ import gzip
 import hashlib
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -21,12 +20,12 @@ UNIT = "seg_label"
 
 
 class UnitLabeller:
-    """Makes the columns of samples whose tokens are masked by whoever reads them: `input_ids`, and `seg_label`, of the
-    last of the levels; a text that was cut inside a unit begins with one."""
+    """Makes the columns of samples whose tokens are masked by whoever reads them: `input_ids`, and `seg_label`, 0 where
+    a unit of all levels begins; a text that was cut inside a unit begins with one."""
 
     def __call__(self, samples: SampleTokens, _: np.random.Generator) -> dict[str, np.ndarray]:
         """int32 [tokens] each."""
-        begins = samples.begins[-1] | np.concatenate([[True], ~samples.usable[:-1]])
+        begins = samples.begins.all(axis=0) | np.concatenate([[True], ~samples.usable[:-1]])
         labels = np.where(samples.usable, np.where(begins, 0, 1), -1)
         return {"input_ids": samples.ids, UNIT: labels.astype(np.int32)}
 
@@ -78,7 +77,7 @@ class BaiduWriter:
     def __enter__(self) -> "BaiduWriter":
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._shards.dismiss()
 
     def add(self, features: FeatureSet) -> None:

@@ -62,7 +62,8 @@ TASKS = {
     "classification": Task(
         file_stem="classification",
         stated=("labels", "labelled"),
-        columns={**TOKENS, "label": Column("label_ids"), **UNIQUE_ID},
+        # qid: which question the second text of a pair is a candidate answer of, where candidates are to be ranked.
+        columns={**TOKENS, "label": Column("label_ids"), "qid": Column("qid", INT64), **UNIQUE_ID},
     ),
     "regression": Task(
         file_stem="regression",

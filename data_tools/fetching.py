@@ -60,11 +60,12 @@ def fetch(url: str, path: Path | str, sha256: str | None = None, md5: str | None
     return found
 
 
-def unpack(archive: Path | str, folder: Path | str, largest: int = LARGEST_ARCHIVE) -> None:
+def unpack(archive: Path | str, folder: Path | str, largest: int = LARGEST_ARCHIVE, top: str | None = None) -> None:
     """Unpack a tar archive, compressed or not, into a new `folder`, which appears whole or not at all.
 
-    Only files and folders that lie inside: a member with an absolute path or `..`, a link or a device, two of one name,
-    more than `largest` bytes in all, or a damaged archive is a `UserError`, and nothing of it stays.
+    top: the one folder that all lies in, which is left away. Only files and folders that lie inside: a member with an
+    absolute path or `..`, a link or a device, two of one name, more than `largest` bytes in all, or a damaged archive
+    is a `UserError`, and nothing of it stays.
     """
     archive, folder = Path(archive), Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -76,7 +77,7 @@ def unpack(archive: Path | str, folder: Path | str, largest: int = LARGEST_ARCHI
             tarfile.open(archive, tarinfo=_Member) as members,
             Progress(f"unpacking {archive.name}", unit="B") as progress,
         ):
-            _unpack(members, temporary, largest, progress)
+            _unpack(members, temporary, largest, top, progress)
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError, ValueError) as error:
         raise UserError(f"{archive}: not a whole tar archive ({clip(str(error))}); download it again") from None
     except UserError as error:
@@ -187,10 +188,10 @@ class _Member(tarfile.TarInfo):
         return super()._proc_member(archive)
 
 
-def _unpack(members: tarfile.TarFile, folder: Path, largest: int, progress: Progress) -> None:
+def _unpack(members: tarfile.TarFile, folder: Path, largest: int, top: str | None, progress: Progress) -> None:
     room = largest
     for number, member in enumerate(members):
-        target = folder / _inside(member)
+        target = folder / _inside(member, top)
         room -= member.size
         if room < 0 or number >= MOST_MEMBERS:
             raise UserError(f"holds more than {largest} bytes or {MOST_MEMBERS} members")
@@ -209,11 +210,18 @@ def _unpack(members: tarfile.TarFile, folder: Path, largest: int, progress: Prog
             raise UserError(f"is followed by more than {largest} bytes")
 
 
-def _inside(member: tarfile.TarInfo) -> PurePosixPath:
-    """The path of a member that is a file or a folder below the archive's root; anything else is a `UserError`."""
+def _inside(member: tarfile.TarInfo, top: str | None) -> PurePosixPath:
+    """The path of a member that is a file or a folder below the archive's root, or below its folder `top`.
+
+    Anything else is a `UserError`.
+    """
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\0" in member.name:
         raise UserError(f"{shorten(member.name)} lies outside of it")
     if not (member.isreg() or member.isdir()):
         raise UserError(f"{shorten(member.name)} is neither a file nor a folder")
-    return path
+    if top is None or not path.parts:
+        return path
+    if path.parts[0] != top:
+        raise UserError(f"{shorten(member.name)} lies beside {top}/, the folder that all should be in")
+    return path.relative_to(top)

@@ -2,15 +2,16 @@
 
 A label file is one of three:
 - text, one label a line, its line is its id (blank lines are no labels);
-- a .json file with a map label -> id: MSRA's label_map.json, the originals' label2id file; ids 0..n-1, each once;
+- a .json file with a map label -> id: MSRA's label_map.json, the originals' label2id file; ids 0..n-1. Classes (not
+  tags) may have several spellings, as XNLI's do: the first is the name, the others are read, too;
 - a folder of converted features, whose labels are taken: so the dev file gets the ids of the training file.
 
 For tagging it lists tags if one of them is "O", else entity types. Tags keep their order, whatever it is: the original
 runtime's order for CLUENER is `O, S_address, B_address, M_address, E_address, S_book, ...`.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -26,10 +27,12 @@ MAX_COLLECTED = 1000
 
 @dataclass(frozen=True)
 class Labels:
-    """names: in the order of their ids, each once; origin: where they come from, for messages."""
+    """names: in the order of their ids, each once; origin: where they come from, for messages; spellings: what else a
+    file may call a label -> its name."""
 
     names: tuple[str, ...]
     origin: str
+    spellings: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
     def id_of(self, name: str, where: str) -> int:
         """The id of a label; one that is not in the list is a `UserError` that begins with `where`."""
@@ -42,7 +45,8 @@ class Labels:
 
     @cached_property
     def _ids(self) -> dict[str, int]:
-        return {name: index for index, name in enumerate(self.names)}
+        ids = {name: index for index, name in enumerate(self.names)}
+        return ids | {spelling: ids[name] for spelling, name in self.spellings.items()}
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,18 @@ def read_labels(path: Path | str, task: str | None = None) -> Labels:
     task: the only one whose folder will do; None: any.
     """
     path = Path(path)
+    spellings: dict[str, str] = {}
     if path.is_dir():
         names = _from_features(path, task)
+    elif path.suffix.lower() == ".json":
+        names, spellings = _from_map(path)
     else:
-        names = _from_map(path) if path.suffix.lower() == ".json" else _from_lines(path)
+        names = _from_lines(path)
     if not names:
         raise UserError(f"{path}: holds no label; expected one a line, or a .json map label -> id")
-    if not all(names) or len(set(names)) < len(names):
+    if not all((*names, *spellings)) or len(set(names)) < len(names):
         raise UserError(f"{path}: a label is empty, or there twice, among {listed(names)}; every id needs its own name")
-    return Labels(tuple(names), str(path))
+    return Labels(tuple(names), str(path), spellings=spellings)
 
 
 def collected(names: Iterable[str], source: Path | str) -> Labels:
@@ -86,6 +93,9 @@ def collected(names: Iterable[str], source: Path | str) -> Labels:
 
 def tag_set(labels: Labels, scheme: str | None) -> TagSet:
     """Tags from a list of tags or of entity types; `scheme`: of the tags, None: theirs, or BIO for a list of types."""
+    if labels.spellings:
+        one, other = next(iter(labels.spellings.items()))
+        raise UserError(f"{labels.origin}: {shorten(one)} and {shorten(other)} have one id; every tag needs its own")
     if OUTSIDE not in labels.names:
         return tags_of_types(labels, scheme)
     tags = tuple(_spelled(tag, labels.origin) for tag in labels.names)
@@ -125,20 +135,23 @@ def _from_lines(path: Path) -> list[str]:
     return list(lines)
 
 
-def _from_map(path: Path) -> list[str]:
+def _from_map(path: Path) -> tuple[list[str], dict[str, str]]:
+    """Names in id order, and further spellings -> name."""
     value = read_json_file(path)
-    expected = "expected an object label -> id with the ids 0..n-1, each once"
+    expected = "expected an object label -> id with the ids 0..n-1"
     if type(value) is not dict or not all(type(number) is int for number in value.values()):
         raise UserError(f"{path}: {expected}")
-    names = sorted(value, key=value.__getitem__)
-    if [value[name] for name in names] != list(range(len(names))):
-        raise UserError(f"{path}: {expected}; found {listed([str(value[name]) for name in names])}")
-    for name in names:
+    named: dict[int, str] = {}
+    for name, number in value.items():
+        named.setdefault(number, name)
         try:
             name.encode("utf-8")
         except UnicodeEncodeError:
             raise UserError(f"{path}: the label {shorten(name)} holds half of a surrogate pair") from None
-    return names
+    if sorted(named) != list(range(len(named))):
+        raise UserError(f"{path}: {expected}; found {listed([str(number) for number in sorted(named)])}")
+    spellings = {name: named[number] for name, number in value.items() if named[number] != name}
+    return [named[number] for number in range(len(named))], spellings
 
 
 def _spelled(tag: str, origin: str) -> str:

@@ -13,6 +13,7 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
+from data_tools.character_tokens import CharacterTokens, Tokens
 from models.common.errors import UserError, shorten
 from models.common.files import read_text, sha256_of
 
@@ -33,6 +34,7 @@ class WordPieceTokenizer:
         self.vocab = read_vocab(vocab_file)
         self.sha256 = sha256_of(vocab_file)
         self._tokenizer = _bert_tokenizer(self.vocab, lower_case)
+        self._character_tokens = CharacterTokens(self._tokenizer)
 
     @property
     def unknown_id(self) -> int:
@@ -64,6 +66,10 @@ class WordPieceTokenizer:
     def encode_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids only, without special tokens; cheaper than `encode`."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        """What `encode` gives, of all texts in one array each; far cheaper where texts are Chinese, or alike."""
+        return self._character_tokens.of(texts)
 
     def describe(self) -> dict[str, object]:
         """What identifies this tokenizer in a sidecar or manifest."""

@@ -26,8 +26,7 @@ command=(
   "${output:-pretrained_models/ernie_1.0_$to}" "${others[@]}"
 )
 if [[ -n "$print" ]]; then
-  printf '%q ' "${command[@]}"
-  echo
+  quoted "${command[@]}"
 else
   exec "${command[@]}"
 fi

@@ -1,7 +1,7 @@
 """`python -m data_tools.convert classification`: labelled texts and pairs of texts to samples."""
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,10 @@ class ClassificationConversion(Conversion):
 
 def convert_classification(conversion: ClassificationConversion) -> dict[str, Any]:
     """Convert a file of texts into the folder `output_dir`; returns the sidecar. Raises `UserError`."""
-    tokenizer = WordPieceTokenizer(conversion.vocab_file, conversion.do_lower_case)
     layout, labelled = conversion.layout, conversion.labelled
+    if layout.qid is not None and conversion.hold_out is not None:
+        raise UserError("--hold_out goes by records and would part the candidates of a question; split the file by qid")
+    tokenizer = WordPieceTokenizer(conversion.vocab_file, conversion.do_lower_case)
     reader = ClassificationReader(conversion.input_file, layout, labelled, conversion.hold_out)
     labels = _labels(conversion)
     rejections = Rejections(str(conversion.input_file), conversion.skip, "records")
@@ -74,14 +76,15 @@ def known_or_named_layout(
     text_a: str | None = None,
     text_b: str | None = None,
     label: str | None = None,
+    qid: str | None = None,
     header: bool | None = None,
     file_format: str | None = None,
     regression: bool | None = None,
     labelled: bool = True,
 ) -> TextLayout:
     """The layout of a known data set, or one of a file whose columns are named. Raises `UserError`."""
-    named = {"text_a": text_a, "text_b": text_b, "label": label, "header": header, "file_format": file_format,
-             "regression": regression}  # fmt: skip
+    named = {"text_a": text_a, "text_b": text_b, "label": label, "qid": qid, "header": header,
+             "file_format": file_format, "regression": regression}  # fmt: skip
     given = [f"--{name}" for name, value in named.items() if value is not None]
     if dataset is not None:
         if dataset not in KNOWN_LAYOUTS:
@@ -96,7 +99,7 @@ def known_or_named_layout(
     file_format = file_format or format_of(path)
     if file_format == "jsonl" and header is not None:
         raise UserError("JSON lines have no header; leave --header out")
-    return TextLayout(file_format, text_a, text_b, label, header is not False, bool(regression))
+    return TextLayout(file_format, text_a, text_b, label, header is not False, bool(regression), qid=qid)
 
 
 def _labels(conversion: ClassificationConversion) -> Labels | None:
@@ -107,9 +110,11 @@ def _labels(conversion: ClassificationConversion) -> Labels | None:
             raise UserError("scores have no classes; leave --label_file_path out")
         return None
     if conversion.label_file_path is not None:
-        return read_labels(conversion.label_file_path, "classification")
+        labels = read_labels(conversion.label_file_path, "classification")
+        spellings = {other: name for other, name in layout.spellings.items() if name in labels.names}
+        return replace(labels, spellings={**spellings, **labels.spellings})
     if layout.labels:
-        return Labels(layout.labels, "this data set")
+        return Labels(layout.labels, "this data set", spellings=layout.spellings)
     if not conversion.labelled:
         return None
     # Of the whole file: what is held out has the same ids.
@@ -126,6 +131,9 @@ def add_flags(commands: Any) -> None:
     parser.add_argument("--text_a", help="column or key of the (first) text; without a header the number from 1")
     parser.add_argument("--text_b", help="column or key of the second text of a pair")
     parser.add_argument("--label", help="column or key of the class or score")
+    parser.add_argument(
+        "--qid", help="column or key of the question's number, where candidate answers are ranked by question"
+    )
     parser.add_argument("--header", type=boolean, help="the first line names the columns (TSV, CSV); true if not given")
     parser.add_argument("--file_format", choices=FILE_FORMATS, help="default: by the suffix; .json is jsonl")
     parser.add_argument("--regression", type=boolean, help="labels are scores; false if not given")
@@ -145,7 +153,7 @@ def add_flags(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Convert as the flags say."""
     layout = known_or_named_layout(
-        args.input_file, args.dataset, args.text_a, args.text_b, args.label, args.header, args.file_format,
+        args.input_file, args.dataset, args.text_a, args.text_b, args.label, args.qid, args.header, args.file_format,
         args.regression, args.labelled,
     )  # fmt: skip
     info = convert_classification(

@@ -113,12 +113,8 @@ def write_features(
         OutputFolder(Path(conversion.output_dir), conversion.overwrite) as folder,
         ShardedWriter(folder, conversion.dataset_format, conversion.shards, layout, conversion.workers) as writer,
     ):
-        with Progress("convert", reader.bytes_total >> 10, "KiB") as progress:
-            shown = 0
-            for features in parts:
-                writer.add(features)
-                progress.update((reader.bytes_read >> 10) - shown, features=writer.count)
-                shown = reader.bytes_read >> 10
+        for features in shown(reader, parts):
+            writer.add(features)
         if not writer.count:
             held_out, what = settings.get("hold_out"), rejections.what[:-1]
             part = f" in the {held_out['part']} part of --hold_out {held_out['share']}" if held_out else ""
@@ -139,6 +135,17 @@ def write_features(
         }
         write_json(folder / SIDECAR, info)
     return info
+
+
+def shown(reader: Reader, parts: Iterable[FeatureSet]) -> Iterator[FeatureSet]:
+    """The parts, while a progress bar shows how far the reader is."""
+    with Progress("convert", reader.bytes_total >> 10, "KiB") as progress:
+        count = before = 0
+        for features in parts:
+            yield features
+            count += len(features)
+            progress.update((reader.bytes_read >> 10) - before, features=count)
+            before = reader.bytes_read >> 10
 
 
 def print_summary(output_dir: Path, what: str, info: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from data_tools.converters.conversion import (
     add_output_flags,
     common_settings,
     print_summary,
+    shown,
     write_features,
 )
 from data_tools.feature_store import FORMATS, FeatureSet
@@ -38,7 +39,6 @@ from data_tools.shards import OutputFolder
 from data_tools.tokenization import WordPieceTokenizer
 from models.common.cli import boolean
 from models.common.errors import UserError, needed
-from models.common.progress import Progress
 
 BYTES_PER_WORKER = 1 << 21  # of text: for less a process takes longer to begin than it saves
 TEXT, BAIDU, BAIDU_FILE_LIST = INPUT_FORMATS = ("text", "baidu", "baidu_filelist")
@@ -65,6 +65,8 @@ class PretrainConversion(Conversion):
         problems = [*self._idle()]
         if self.legacy and self.units != UnitOptions():
             problems.append("--legacy true has a masking of its own; leave out the flags of words, phrases, entities")
+        if self.legacy and self.opencc:
+            problems.append("--legacy true simplifies the text anyway; leave --opencc out")
         if self.dataset_format == BAIDU and len({*self.units.levels} - {BASIC}) > 1:
             problems.append("--dataset_format baidu has room for one level of units besides basic; give --masking one")
         if problems:
@@ -92,7 +94,6 @@ class PretrainConversion(Conversion):
                 and options.masking != default.masking,
                 "legacy": self.dataset_format == BAIDU and self.legacy,
             },
-            "--legacy true": {"opencc, which it does anyway": self.legacy and self.opencc},
         }
         for where, flags in idle.items():
             yield from (f"--{flag} has no use with {where}; leave it out" for flag, given in flags.items() if given)
@@ -185,12 +186,8 @@ def write_baidu(conversion: PretrainConversion, reader: Reader, samples: Samples
         OutputFolder(target, conversion.overwrite, FILE_LIST) as folder,
         BaiduWriter(folder, conversion.shards, conversion.workers) as writer,
     ):
-        with Progress("convert", reader.bytes_total >> 10, "KiB") as progress:
-            shown = 0
-            for features in samples:
-                writer.add(features)
-                progress.update((reader.bytes_read >> 10) - shown, samples=writer.count)
-                shown = reader.bytes_read >> 10
+        for features in shown(reader, samples):
+            writer.add(features)
         if not writer.count:
             raise UserError(f"{reader.path}: holds no usable document; check the file")
         levels = conversion.units.levels

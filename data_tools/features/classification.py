@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
+from data_tools.character_tokens import Tokens
 from data_tools.feature_store import FeatureSet, starts_of
 from data_tools.features.segments import lay_out, truncate
 from data_tools.labels import Labels
@@ -47,25 +47,29 @@ class ClassificationFeaturizer:
     def features(self, records: Sequence[LabelledText]) -> FeatureSet:
         """Samples of the records in order, which must all be pairs or all single texts, all labelled or none.
 
-        unique_id is the record's number in the file; label: class id int32 [N], or score float32 [N].
+        unique_id is the record's number in the file; label: class id int32 [N], or score float32 [N]; qid int64
+        [N], where the records have one.
         """
-        first_ids = self._tokenizer.encode_ids([record.text_a for record in records])
         paired = bool(records) and records[0].text_b is not None
-        second_ids = self._tokenizer.encode_ids([record.text_b for record in records]) if paired else []
-        texts = [first_ids, second_ids] if paired else [first_ids]
-        kept = [at for at, record in enumerate(records) if self._usable(record, [ids[at] for ids in texts])]
+        texts = [self._tokenizer.tokens([record.text_a for record in records])]
+        if paired:
+            texts.append(self._tokenizer.tokens([record.text_b for record in records]))
+        lengths = np.stack([text.lengths for text in texts])  # [1 or 2, records]
+        kept = [at for at, record in enumerate(records) if self._usable(record, lengths[:, at])]
         records = [records[at] for at in kept]
-        tokens, starts = self._join([[ids[at] for at in kept] for ids in texts])
+        tokens, starts = self._join(texts, kept)
         scalars = {} if not records or records[0].label is None else {"label": self._label_column(records)}
+        if records and records[0].qid is not None:
+            scalars["qid"] = np.array([record.qid for record in records], np.int64)
         scalars["unique_id"] = np.array([record.number for record in records], np.int64)
         self.counts["examples"] += len(records)
         self.counts["features"] += len(records)
         return FeatureSet(tokens, starts, scalars)
 
-    def _usable(self, record: LabelledText, ids: list[list[int]]) -> bool:
-        for name, tokens in zip(("first", "second"), ids, strict=False):
-            if not tokens:
-                problem = f"the {name} text holds no token" if len(ids) > 1 else "holds no token"
+    def _usable(self, record: LabelledText, lengths: np.ndarray) -> bool:
+        for name, length in zip(("first", "second"), lengths, strict=False):
+            if not length:
+                problem = f"the {name} text holds no token" if len(lengths) > 1 else "holds no token"
                 self._rejections.reject("empty", f"line {record.line}", record.line, problem)
                 return False
         return True
@@ -77,13 +81,13 @@ class ClassificationFeaturizer:
         ids = [self._labels.id_of(record.label, f"{source}, line {record.line}") for record in records]
         return np.array(ids, np.int32)
 
-    def _join(self, texts: list[list[list[int]]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def _join(self, texts: list[Tokens], records: list[int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """(token columns, starts) of samples of one or two texts each: texts[0] all first ones, texts[1] the second."""
-        lengths = [np.array([len(ids) for ids in text], np.int64) for text in texts]
+        lengths = [text.lengths[records] for text in texts]
         kept = truncate(lengths, self._options.max_seq_length - 1 - len(texts))
         self.counts["truncated"] += int((sum(kept) < sum(lengths)).sum())
-        begins = starts_of(np.concatenate(lengths))
-        source, token_types, starts = lay_out(np.split(begins[:-1], len(texts)), kept)
-        flat = chain.from_iterable(chain(*texts, [[self._tokenizer.cls_id, self._tokenizer.sep_id]]))
-        input_ids = np.fromiter(flat, np.int32, begins[-1] + 2)[source]
+        begins = np.split(starts_of(np.concatenate([text.lengths for text in texts]))[:-1], len(texts))
+        source, token_types, starts = lay_out([begin[records] for begin in begins], kept)
+        special = np.array([self._tokenizer.cls_id, self._tokenizer.sep_id], np.int32)
+        input_ids = np.concatenate([*(text.ids for text in texts), special])[source]
         return {"input_ids": input_ids, "token_type_ids": token_types}, starts

@@ -76,8 +76,7 @@ class LegacySource:
 
 def further_negatives(pairs: Pairs, longest: int, rng: np.random.Generator) -> Pairs:
     """A random pair for each that follows: its first text, or the second where that fills more than half a row, with
-    the first text of the next in its buffer, or the second where the first does not fit. None where that is too long.
-    """
+    the first text of the next in its buffer, or the second where the first does not fit; either has room."""
     followers = pairs.taken(np.flatnonzero(~pairs.random_next))
     if len(followers) < 2:
         return followers.taken(np.arange(0))
@@ -89,8 +88,7 @@ def further_negatives(pairs: Pairs, longest: int, rng: np.random.Generator) -> P
         for texts, chosen in ((followers.begins, begins), (followers.lengths, lengths)):
             chosen.append(np.where(first_fits, texts[0][numbers], texts[1][numbers]))
         room = longest - lengths[0]
-    made = Pairs(tuple(begins), tuple(lengths), np.ones(len(order), bool), 0)
-    return made.taken(np.flatnonzero(lengths[0] + lengths[1] <= longest))
+    return Pairs(tuple(begins), tuple(lengths), np.ones(len(order), bool), 0)
 
 
 class LegacyMasker:

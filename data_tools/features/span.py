@@ -87,13 +87,13 @@ class SpanFeaturizer:
         """
         kept = [(paragraph, self._screen(paragraph)) for paragraph in paragraphs]
         kept = [(paragraph, questions) for paragraph, questions in kept if questions]
-        contexts = self._tokenizer.encode([paragraph.context for paragraph, _ in kept])
-        question_ids = iter(
-            self._tokenizer.encode_ids([question.text.lstrip() for _, questions in kept for question in questions])
-        )
+        contexts = self._tokenizer.tokens([paragraph.context for paragraph, _ in kept])
+        asked = self._tokenizer.tokens([question.text.lstrip() for _, questions in kept for question in questions])
+        question_ids = iter(_parts(asked.ids, asked.lengths))
         rows = _Rows(self._tokenizer.cls_id, self._tokenizer.sep_id, self._is_training)
-        for (_, questions), encoding in zip(kept, contexts, strict=True):
-            context = _Context(encoding.ids, encoding.offsets)
+        columns = (_parts(column, contexts.lengths) for column in (contexts.ids, contexts.starts, contexts.ends))
+        for (_, questions), *column in zip(kept, *columns, strict=True):
+            context = _Context(*column)
             for question in questions:
                 self._add(rows, question, next(question_ids), context)
         return rows.finish(FIRST_UNIQUE_ID + self.counts["features"] - len(rows.qas_ids))
@@ -129,7 +129,7 @@ class SpanFeaturizer:
             return "misaligned", f"the answer {shorten(answer.text)} is not {place}, there is {shorten(found)}"
         return None
 
-    def _add(self, rows: "_Rows", question: Question, ids: list[int], context: "_Context") -> None:
+    def _add(self, rows: "_Rows", question: Question, ids: np.ndarray, context: "_Context") -> None:
         if len(context.ids) == 0:
             self._reject("empty_context", question, "the context holds no token")
             return
@@ -151,24 +151,29 @@ class SpanFeaturizer:
                 f"{self._options.doc_stride} as {self._options.stride_is}; raise --max_seq_length, or lower "
                 "--doc_stride or --max_query_length"
             )
-        prefix = np.array(ids, np.int32)
         for start, end in window_bounds(len(context.ids), room, step):
             label = (0, 0)
             if answer is not None and start <= answer[0] and answer[1] < end:
                 label = (answer[0] - start + len(ids) + 2, answer[1] - start + len(ids) + 2)
-            rows.add(question, prefix, context, start, end, label)
+            rows.add(question, ids, context, start, end, label)
             self.counts["features"] += 1
             if self._is_training:
                 self.counts["features_without_answer"] += label == (0, 0)
         self.counts["examples"] += 1
 
 
+def _parts(values: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    """The values of each text, of all of them one behind the other."""
+    return np.split(values, np.cumsum(lengths)[:-1]) if len(lengths) else []
+
+
+@dataclass(frozen=True)
 class _Context:
     """Token ids int32 [C] and character offsets int32 [C] of a whole context."""
 
-    def __init__(self, ids: list[int], offsets: list[tuple[int, int]]) -> None:
-        self.ids = np.array(ids, np.int32)
-        self.offset_start, self.offset_end = np.array(offsets, np.int32).reshape(-1, 2).T.copy()
+    ids: np.ndarray
+    offset_start: np.ndarray
+    offset_end: np.ndarray
 
     def token_span(self, start: int, length: int) -> tuple[int, int] | None:
         """First and last token that share a character with [start, start + length); None if no token does.

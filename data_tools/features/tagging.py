@@ -5,9 +5,10 @@ of their pieces, and its tags are those of the scheme over that span, as if the 
 three pieces reads B I I. Reading the tags of all pieces and taking the units they lie in gives the entity back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +25,6 @@ SKIP_REASONS = ("long_units",)
 # Ideographic full stop, ! and ? and ; in both widths, ellipsis.
 SENTENCE_ENDS = frozenset("\u3002\uff01!\uff1f?\uff1b;\u2026")
 FULL_STOP = "."  # ends a sentence only where a gap follows: not within 3.5 or example.com
-REMEMBERED_UNITS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TaggingFeaturizer:
     def __init__(
         self, tokenizer: WordPieceTokenizer, options: TaggingOptions, tags: TagSet | None, rejections: Rejections
     ) -> None:
-        self._pieces = UnitPieces(tokenizer)
+        self._tokenizer = tokenizer
         self._cls_id, self._sep_id = tokenizer.cls_id, tokenizer.sep_id
         self._room, self._tags, self._rejections = options.max_seq_length - SPECIAL_TOKENS, tags, rejections
         self.counts = {"examples": 0, "features": 0, "cut_sentences": 0}
@@ -64,31 +64,21 @@ class TaggingFeaturizer:
         [SEP]. Per sample: sentence (its number in the file), unique_id (running).
         """
         rows = _Rows(self._cls_id, self._sep_id, None if self._tags is None else self._tags.id_of(OUTSIDE, ""))
-        for sentence in sentences:
-            self._add(rows, sentence)
+        for sentence, pieces in zip(sentences, pieces_of(sentences, self._tokenizer), strict=True):
+            self._add(rows, sentence, pieces)
         part = rows.finish(self.counts["features"])
         self.counts["features"] += len(part)
         return part
 
-    def _add(self, rows: "_Rows", sentence: TaggedText) -> None:
-        pieces = [self._pieces.of(sentence.text[start:end]) for start, end in sentence.units]
-        sizes = np.array([len(ids) for ids, _, _ in pieces], np.int64)
+    def _add(self, rows: "_Rows", sentence: TaggedText, pieces: "Pieces") -> None:
+        sizes, columns = pieces.sizes, pieces.columns
         if sizes.max() > self._room:
             at = int(sizes.argmax())
             problem = f"unit {at} (from 0) has {sizes[at]} tokens, more than the {self._room} of a row"
             self._rejections.reject("long_units", f"line {sentence.line}", sentence.line, problem)
             return
         borders = starts_of(sizes)
-        units = np.array(sentence.units, np.int32)
-        columns = {
-            "input_ids": np.array([token for ids, _, _ in pieces for token in ids], np.int32),
-            "word_id": np.repeat(np.arange(len(sizes), dtype=np.int32), sizes),
-            "offset_start": np.repeat(units[:, 0], sizes) + _flat([starts for _, starts, _ in pieces]),
-            "offset_end": np.repeat(units[:, 0], sizes) + _flat([ends for _, _, ends in pieces]),
-        }
-        # The tokenizer drops accents and signs without width; those at the borders of a unit belong to it all the same.
-        columns["offset_start"][borders[:-1]], columns["offset_end"][borders[1:] - 1] = units.T
-        cuts = cut_points(sizes, sentence_ends(sentence), self._room)
+        cuts = cut_points(sizes, sentence_ends(sentence), self._room) if borders[-1] > self._room else []
         if self._tags is not None:
             columns["tag_id"] = self._tag_ids(sentence, borders, cuts)
         for first, last in zip([0, *cuts], [*cuts, len(sizes)], strict=True):
@@ -116,22 +106,41 @@ class TaggingFeaturizer:
         return np.array([self._tags.id_of(tag, where) for tag in tags], np.int32)
 
 
-class UnitPieces:
-    """Tokenizes units one by one and remembers the frequent ones."""
+class Pieces(NamedTuple):
+    """Those of one sentence: how many each unit has, int64 [units], and their columns, int32 [pieces] each."""
 
-    def __init__(self, tokenizer: WordPieceTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._known: dict[str, tuple[list[int], list[int], list[int]]] = {}
+    sizes: np.ndarray
+    columns: dict[str, np.ndarray]
 
-    def of(self, unit: str) -> tuple[list[int], list[int], list[int]]:
-        """(ids, start and end of each piece in characters of the unit); [UNK] for a unit that holds no token."""
-        if unit not in self._known:
-            if len(self._known) >= REMEMBERED_UNITS:
-                self._known.clear()
-            [encoding] = self._tokenizer.encode([unit])
-            pieces = (encoding.ids, [start for start, _ in encoding.offsets], [end for _, end in encoding.offsets])
-            self._known[unit] = pieces if encoding.ids else ([self._tokenizer.unknown_id], [0], [len(unit)])
-        return self._known[unit]
+
+def pieces_of(sentences: Sequence[TaggedText], tokenizer: WordPieceTokenizer) -> Iterator[Pieces]:
+    """The pieces of all units, of all sentences together; [UNK] is that of a unit that holds no token.
+
+    Columns: input_ids, word_id, offset_start, offset_end.
+    """
+    counts = np.array([len(sentence.units) for sentence in sentences], np.int64)
+    tokens = tokenizer.tokens([sentence.text[start:end] for sentence in sentences for start, end in sentence.units])
+    units = np.array([place for sentence in sentences for place in sentence.units], np.int32).reshape(-1, 2)
+    sizes = np.maximum(tokens.lengths, 1)
+    borders = starts_of(sizes)
+    known = np.repeat(tokens.lengths > 0, sizes)
+    begins = np.repeat(units[:, 0], sizes)
+    columns = {
+        "input_ids": np.full(borders[-1], tokenizer.unknown_id, np.int32),
+        "word_id": np.repeat(np.arange(len(units)) - np.repeat(starts_of(counts)[:-1], counts), sizes).astype(np.int32),
+        "offset_start": begins.copy(),
+        "offset_end": begins,
+    }
+    columns["input_ids"][known] = tokens.ids
+    columns["offset_start"][known] += tokens.starts
+    columns["offset_end"][known] += tokens.ends
+    # The tokenizer drops accents and signs without width; those at the borders of a unit belong to it all the same.
+    columns["offset_start"][borders[:-1]], columns["offset_end"][borders[1:] - 1] = units.T
+    at = 0
+    for count in counts.tolist():
+        part = slice(borders[at], borders[at + count])
+        yield Pieces(sizes[at : at + count], {name: values[part] for name, values in columns.items()})
+        at += count
 
 
 def sentence_ends(sentence: TaggedText) -> np.ndarray:
@@ -194,7 +203,3 @@ class _Rows:
             "unique_id": np.arange(first_unique_id, first_unique_id + count, dtype=np.int64),
         }
         return FeatureSet(tokens, starts, scalars)
-
-
-def _flat(parts: list[list[int]]) -> np.ndarray:
-    return np.array([value for part in parts for value in part], np.int32)

@@ -78,8 +78,9 @@ class UnitTokenizer:
 
     @property
     def shares(self) -> list[float]:
-        """Of each level, in the order of what a call returns; their sum is 1."""
-        return list(self._options.levels.values())
+        """Of each level, in the order of what a call returns; their sum is 1, though given ones may be rounded."""
+        shares = self._options.levels.values()
+        return [share / sum(shares) for share in shares]
 
     def describe(self) -> dict[str, object]:
         """For the sidecar."""
@@ -131,9 +132,10 @@ class UnitTokenizer:
                 parted[start:end] = b"\1" + bytes(end - start - 1)
                 if end < len(text):
                     parted[end] = 1
-            unit_of = list(accumulate(parted))
-            units = [-1, *(unit_of[start] for start, _ in encoding.offsets)]
-            levels[level] = [before != unit for before, unit in pairwise(units)]
+            if level in self._options.levels:
+                unit_of = list(accumulate(parted))
+                units = [-1, *(unit_of[start] for start, _ in encoding.offsets)]
+                levels[level] = [before != unit for before, unit in pairwise(units)]
         return levels
 
     def _insides(self, text: str, encoding: Encoding) -> bytearray:

@@ -16,7 +16,7 @@ parse_flags() {
   fi
 }
 
-# take_flags VALUES SWITCHES ARGUMENTS...: the same, but other arguments go into the array `others`
+# take_flags VALUES SWITCHES ARGUMENTS...: the same, but other arguments go into the array `others`, and all behind a --
 take_flags() {
   local values="$1" switches="$2" name
   shift 2
@@ -27,6 +27,9 @@ take_flags() {
     if [[ "$1" == --help || "$1" == -h ]]; then
       usage
       exit 0
+    elif [[ "$1" == -- ]]; then
+      others+=("${@:2}")
+      break
     elif [[ "$1" == --* && " $switches " == *" $name "* ]]; then
       declare -g "$name=true"
       shift
@@ -39,4 +42,11 @@ take_flags() {
       shift
     fi
   done
+}
+
+# quoted COMMAND...: the command as a line that a shell reads
+quoted() {
+  local line
+  printf -v line '%q ' "$@"
+  echo "${line% }"
 }

@@ -12,7 +12,7 @@ find_python() {
 
 # launch LOG MODULE ARGUMENTS...: runs `python -m MODULE ARGUMENTS...` in the caller's folder and exits with its code.
 launch() {
-  local log="$1" module="$2" project python code=0 given=()
+  local log="$1" module="$2" project python given=()
   shift 2
   find_python
   export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}"
@@ -25,10 +25,17 @@ launch() {
     fi
     given+=("$argument")
   done
+  logged "$module" "$log" "$python" -m "$module" "$@"
+}
+
+# logged NAME LOG COMMAND...: runs the command, its output on the terminal and in LOG, and exits with its code
+logged() {
+  local name="$1" log="$2" code=0
+  shift 2
   # The pipe must not hide the command's exit code behind that of tee.
-  "$python" -m "$module" "$@" 2>&1 | tee "$log" || code="${PIPESTATUS[0]}"
+  "$@" 2>&1 | tee "$log" || code="${PIPESTATUS[0]}"
   if ((code != 0)); then
-    echo "error: $module failed with exit code $code, see $log" >&2
+    echo "error: $name failed with exit code $code, see $log" >&2
   fi
   exit "$code"
 }

@@ -58,7 +58,7 @@ evaluate_pretrained() {
 # training_flags EPOCH_SIZE DATA_DIR [SCHEMA_DIR]: the training's flags, and those of the user's behind them, into `training`
 training_flags() {
   number EPOCH_SIZE "$1"
-  training=(--epoch_size "$1" --data_dir "$2")
+  training=("${DEFAULTS[@]}" --epoch_size "$1" --data_dir "$2")
   (($# < 3)) || training+=(--schema_dir "$3")
   training+=("${others[@]}")
 }

@@ -1,6 +1,7 @@
 # Sourced by pretrain.sh: names, and what the pretraining scripts say with --help.
 
-TRAINING=models.bert.run_pretrain EVALUATION=models.bert.pretrain_eval
+MODEL=BERT TRAINING=models.bert.run_pretrain EVALUATION=models.bert.pretrain_eval
+DEFAULTS=() # flags of the training, which those of the user win over
 SETTINGS=scripts/ascend_distributed_launcher/hyper_parameter_config.ini
 
 # usage: of the script that was called; `kind` says which it is
@@ -15,7 +16,7 @@ usage_standalone() {
   cat <<TEXT
 usage: $script DEVICE_ID EPOCH_SIZE DATA_DIR [SCHEMA_DIR] [--print] [FLAGS...]
 
-Pretrains BERT on one device; the log is pretraining_log.txt. For example: $script 0 40 /path/cn-wiki-128
+Pretrains $MODEL on one device; the log is pretraining_log.txt. For example: $script 0 40 /path/cn-wiki-128
 TEXT
   usage_training
 }

@@ -151,11 +151,10 @@ prepare() {
 
 # run LOG COMMAND...: the command becomes this script's process; with --print it is shown instead
 run() {
-  local log="$1" line
+  local log="$1"
   shift
   if [[ -n "$print" ]]; then
-    printf -v line '%q ' "$@"
-    echo "${line% }"
+    quoted "$@"
     exit 0
   fi
   exec "$python" -m models.common.launch.supervise --log "$log" "$@"

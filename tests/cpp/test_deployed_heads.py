@@ -12,6 +12,7 @@ import pytest
 
 from data_tools.converters.classification import ClassificationConversion, convert_classification
 from data_tools.converters.tagging import TaggingConversion, convert_tagging
+from data_tools.readers.classification import TextLayout
 from data_tools.readers.tagging import TaggingLayout
 from models.common.encoder_config import EncoderConfig
 from models.common.export.manifest import read_manifest
@@ -25,10 +26,12 @@ from tests.tiny import TINY, write_squad
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "run_infer_310.sh"
 LENGTH, ROWS, PER_ROW = 32, 3, 4
+CANDIDATES = TextLayout("tsv", "text", label="label", qid="qid")
 TAGS = tag_names(("address", "name"), "BIO")
 # task -> (groups of the weights, labels, the command that scores in MindSpore and its flags)
 MODELS = {
     "classes": (("pooler", "heads.classifier"), ["food", "sport", "weather"], "run_classifier", {}),
+    "ranking": (("pooler", "heads.classifier"), ["0", "1"], "run_classifier", {"assessment_method": "mrr"}),
     "numbers": (("pooler", "heads.classifier"), None, "run_classifier", {"assessment_method": "spearman_correlation"}),
     "linear": (("heads.tagger",), TAGS, "run_ner", {"unit": "word"}),
     "crf": (("heads.tagger", "heads.crf"), TAGS, "run_ner", {"unit": "word", "use_crf": "true"}),
@@ -66,6 +69,14 @@ def write_weights(
     return folder
 
 
+def write_candidates(path: Path) -> None:
+    """The texts as candidate answers to four questions, two of three texts being right."""
+    header, *lines = path.read_text().splitlines()
+    texts = [line.split("\t")[0] for line in lines]
+    rows = [f"{text}\t{int(number % 3 > 0)}\t{number % 4}" for number, text in enumerate(texts)]
+    path.write_text("\n".join([f"{header}\tqid", *rows]) + "\n")
+
+
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
 def case(request, tmp_path_factory, minilm_dir, program) -> dict:
     """Data, weights, and MindSpore's predictions and scores of one model."""
@@ -73,7 +84,7 @@ def case(request, tmp_path_factory, minilm_dir, program) -> dict:
     family, task = request.param
     groups, labels, command, more = MODELS[task]
     folder, vocab = tmp_path_factory.mktemp(f"{family} {task}"), minilm_dir / "vocab.txt"
-    data = write_data(folder, vocab, command, labels)
+    data = write_data(folder, vocab, task)
     weights = write_weights(folder / "weights", vocab, CONFIGS[family], groups, labels)
     flag = "eval_json_path" if data.suffix == ".json" else "eval_data_file_path"
     command_of(family, command).main(flags({
@@ -84,14 +95,16 @@ def case(request, tmp_path_factory, minilm_dir, program) -> dict:
     return {"family": family, "folder": folder, "data": data, "weights": weights, "labels": labels, "export": settings}
 
 
-def write_data(folder: Path, vocab: Path, command: str, labels: list[str] | None) -> Path:
+def write_data(folder: Path, vocab: Path, task: str) -> Path:
     """Questions, or features for the other tasks."""
-    target = folder / "dev"
+    target, (_, labels, command, _) = folder / "dev", MODELS[task]
     if command == "run_mrc":
         return write_squad(folder / "dev.json")
     if command == "run_classifier":
-        layout = SCORES if labels is None else LAYOUT
+        layout = {"numbers": SCORES, "ranking": CANDIDATES}.get(task, LAYOUT)
         raw = write_texts(folder / "a.tsv", labels is None, repeats=1)  # ties would be broken by rounding
+        if layout is CANDIDATES:
+            write_candidates(raw)
         convert_classification(ClassificationConversion(
             raw, vocab, target, layout=layout, max_seq_length=LENGTH, dataset_format="numpy"
         ))  # fmt: skip
@@ -128,7 +141,7 @@ def test_the_program_gives_mindspores_answers(case, tmp_path, packed):
         [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
         for folder in (mindspore, out)
     )
-    names = [name for name in wanted[0] if name in ("label", "gold", "entities", "sentence", "index")]
+    names = [name for name in wanted[0] if name in ("label", "gold", "entities", "sentence", "index", "qid")]
     assert names
     for one, other in zip(wanted, found, strict=True):
         for name in names:

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from models.bert import run_squad
+from models.common.export.manifest import FILE_NAME
+from models.common.metrics import cmrc
 from tests.commands import flags
-from tests.cpp.deployment import Deployed, contents, deploy
+from tests.cpp.deployment import Deployed, contents, copy_of, deploy, editing
 from tests.tiny import PARAGRAPHS, write_squad
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "run_infer_310.sh"
@@ -69,6 +71,19 @@ def test_answers_and_score_are_those_of_mindspore(finished, tiny_weights, data, 
     assert 0 < acc["f1"] < 100
 
 
+def test_a_model_is_scored_with_the_metric_that_its_manifest_names(deployed, data, finished, tmp_path):
+    model = copy_of(deployed, tmp_path).model
+    editing(lambda manifest: manifest["task"].update(assessment_method="cmrc"))(model / FILE_NAME)
+    done = script(model, data, "y", "CPU", "0", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    predictions = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert predictions == json.loads((finished / "predictions.json").read_text())
+    scores = cmrc.evaluate(json.loads(data.read_text()), predictions)
+    acc = {name: scores[name] for name in ("exact_match", "f1", "average")}
+    assert json.loads((tmp_path / "out/acc.log").read_text()) == acc
+    assert scores.items() <= json.loads((tmp_path / "out/eval.json").read_text()).items()
+
+
 def words(text: str) -> Counter:
     return Counter(word for word in re.sub(r"[^\w\s]", "", text.lower()).split() if word not in ("a", "an", "the"))
 
@@ -121,7 +136,7 @@ def test_mistakes_in_the_arguments(deployed, data, tmp_path, changes, message):
     assert not contents(tmp_path)
 
 
-@pytest.mark.parametrize("count", [0, 2, 7])
+@pytest.mark.parametrize("count", [0, 2, 9])
 def test_wrong_number_of_arguments(count):
     done = script(*"x" * count)
     assert (done.returncode, done.stdout) == (2, "")

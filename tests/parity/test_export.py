@@ -241,14 +241,14 @@ def test_what_the_flags_do(tiny_weights, features, minilm_dir, tmp_path, capsys)
         arguments(
             tiny_weights, tmp_path / "all/m.mindir", config_path=tmp_path / "settings.yaml", doc_stride=5,
             max_seq_length=None, max_answer_length=9, export_batch_size=3, do_lower_case="false",
-            vocab_file_path=vocab, task="squad", device_target="CPU", device_id=0, file_format="MINDIR",
-            packed="true", verify="false",
+            vocab_file_path=vocab, task="squad", assessment_method="cmrc", device_target="CPU", device_id=0,
+            file_format="MINDIR", packed="true", verify="false",
         )
     )  # fmt: skip
     manifest = read_manifest(tmp_path / "all")
     assert manifest.task == {
         "name": "span", "max_seq_length": 48, "doc_stride": 5, "stride_is": "overlap", "max_query_length": 11,
-        "n_best_size": 7, "max_answer_length": 9,
+        "n_best_size": 7, "max_answer_length": 9, "assessment_method": "cmrc",
     }  # fmt: skip
     assert (manifest.rows, manifest.row_length, manifest.packing.max_samples_per_row) == (3, 48, 3)
     assert (manifest.artefact.file, manifest.artefact.format, manifest.artefact.ir_version) == ("m.mindir", "mindir", 3)

@@ -12,10 +12,11 @@ import torch
 from mindspore import Tensor
 from transformers import BertConfig, BertModel
 
-from benchmarks import finetune_suite, finetune_table, peer_finetune
+from benchmarks import finetune_cases, finetune_suite, finetune_table, our_finetune, peer_finetune
 from benchmarks.peer_squad_finetune import make_optimizer
 from benchmarks.torch_tagger import BertTagger
 from benchmarks.torch_tagger import Crf as TorchCrf
+from models.bert.migrate import main as migrate
 from models.common.errors import UserError
 from models.common.files import read_json
 from models.common.nn.crf import Crf
@@ -25,17 +26,18 @@ SENTENCES = ("浙商银行的叶老桂", "叶老桂在浙江", "他去了上海�
 ENTITIES = {"name": "叶老桂", "company": "银行", "address": "浙江"}
 
 
-def write_weights(folder: Path) -> Path:
-    """A tiny BERT in Hugging Face's format whose vocabulary is the characters of the sentences."""
+def write_weights(folder: Path, numbered: bool = False) -> Path:
+    """A tiny BERT in Hugging Face's format whose vocabulary is the characters of the sentences; numbered as ERNIE's."""
     torch.manual_seed(5)
     characters = sorted({character for sentence in SENTENCES for character in sentence})
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
     config = BertConfig(
         vocab_size=len(tokens), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=128,
+        max_position_embeddings=512,
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    lines = [f"{token}\t{number}" if numbered else token for number, token in enumerate(tokens)]
+    (folder / "vocab.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
 
@@ -60,6 +62,24 @@ def write_data(folder: Path) -> Path:
     return folder
 
 
+def write_ernie_data(folder: Path) -> Path:
+    """Forty pairs of sentences as in XNLI, twenty questions in each file of reading comprehension."""
+    relations = ("contradiction", "entailment", "neutral")
+    pairs = [(SENTENCES[n % 5], SENTENCES[n % 3], relations[n % 3]) for n in range(40)]
+    rows = ["\t".join(row) for row in (("text_a", "text_b", "label"), *pairs)]
+    paragraphs = []
+    for number, text in enumerate(SENTENCES * 4):
+        answer = {"text": text[-2:], "answer_start": len(text) - 2}
+        paragraphs.append({"context": text, "qas": [{"id": f"q{number}", "question": "叶老桂在", "answers": [answer]}]})
+    dataset = json.dumps({"version": "v1.0", "data": [{"title": "", "paragraphs": paragraphs}]})
+    files = {"xnli/dev.tsv": "\n".join(rows) + "\n"}
+    files |= dict.fromkeys(("cmrc2018/train.json", "cmrc2018/trial.json", "drcd/DRCD_dev.json"), dataset)
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory) -> Iterator[tuple[Path, list[str]]]:
     """The results' folder, and the command; of the three heads of CLUENER the one that has everything."""
@@ -70,9 +90,9 @@ def suite(tmp_path_factory) -> Iterator[tuple[Path, list[str]]]:
     ]  # fmt: skip
     command = [str(value) for value in command]
     with pytest.MonkeyPatch.context() as patch:
-        cluener = finetune_suite.CASES["cluener"]
-        assert cluener.heads == tuple(finetune_suite.HEAD_FLAGS)
-        patch.setitem(finetune_suite.CASES, "cluener", dataclasses.replace(cluener, heads=(finetune_suite.LSTM_CRF,)))
+        cluener = finetune_cases.CASES["cluener"]
+        assert cluener.heads == tuple(finetune_cases.HEAD_FLAGS)
+        patch.setitem(finetune_cases.CASES, "cluener", dataclasses.replace(cluener, heads=(finetune_cases.LSTM_CRF,)))
         finetune_suite.main(command)
         yield folder / "out", command
 
@@ -88,11 +108,83 @@ def test_every_run_has_a_result_and_every_pair_a_row(suite, capsys):
     ]
     for path in results:
         result = read_json(path)
-        epochs = {"tnews": 10, "cluener": 3}[path.parts[-3]]
+        epochs = {"tnews": 5, "cluener": 2}[path.parts[-3]]
         assert len(result["epochs"]) == epochs
         assert result["samples"] == {"tnews": [20, 20], "cluener": [18, 2]}[path.parts[-3]]
         losses = result["losses"]
         assert len(losses) == result["steps"] and losses[-1] < losses[0]
+
+
+@pytest.fixture(scope="module")
+def ernie_suite(tmp_path_factory) -> Path:
+    """The results' folder of ERNIE: a classification, and reading comprehension with a transfer."""
+    folder = tmp_path_factory.mktemp("ernie_suite")
+    finetune_suite.main([str(value) for value in (
+        "--family", "ernie", "--data_dir", write_ernie_data(folder / "data"), "--chinese_weights",
+        write_weights(folder / "weights", numbered=True), "--output_dir", folder / "out", "--tasks", "cmrc_small",
+        "xnli_small", "--seeds", 3, "--threads", 1,
+    )])  # fmt: skip
+    return folder / "out"
+
+
+def test_ernies_rows_have_reading_comprehension_and_its_transfer(ernie_suite, capsys):
+    results = sorted(ernie_suite.glob("*/*/result.json"))
+    assert [path.parent.name for path in results] == ["ours-linear-3", "peer-linear-3"] * 2
+    finetune_table.main([str(path) for path in results])
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert [row[:3] for row in rows[2:5]] == [
+        ["XNLI, 40 % of dev held out", "linear", "accuracy"],
+        ["CMRC 2018, a tenth of train, a quarter of trial", "linear", "f1"],
+        ["DRCD, a twentieth of dev, by the model of CMRC 2018", "linear", "f1"],
+    ]
+    for path in results:
+        result, name = read_json(path), path.parts[-3]
+        assert result["samples"] == {"xnli_small": [24, 16], "cmrc_small": [2, 5]}[name]
+        assert len(result["epochs"]) == {"xnli_small": 3, "cmrc_small": 2}[name]
+        if name == "cmrc_small":
+            assert 0 <= result["transfer"]["f1"] <= 100 and "average" in result["epochs"][-1]
+
+
+def test_both_sides_decode_the_same_answers_of_the_same_weights(ernie_suite, tmp_path):
+    """The peer's network with the weights that ours ended with."""
+    run = ernie_suite / "cmrc_small/ours-linear-3/run"
+    migrate(["--from", "canonical", "--to", "hf", str(run / "last"), str(tmp_path / "hf")])
+    args = peer_finetune.parse([str(value) for value in (
+        "--family", "ernie", "--command", "run_mrc", "--recipe", "cmrc_small", "--weights", tmp_path / "hf",
+        "--train", ernie_suite / "cmrc_small/train", "--dev", ernie_suite / "cmrc_small/dev",
+        "--dev_json", ernie_suite / "cmrc_small/dev.json", "--output_dir", tmp_path,
+    )])  # fmt: skip
+    peer = peer_finetune.Peer(args, peer_finetune.settings_of_recipe(args))
+    last = our_finetune.measured(run)["epochs"][-1]
+    found = {name: value for name, value in peer.score().items() if name != "skip"}  # which is not logged
+    assert found == {name: last[name] for name in found} and found["total"] == 5
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--command", "run_mrc"], "--dev_json is needed here: it goes with run_mrc"),
+        (["--command", "run_ner", "--dev_json", "a.json"], "--dev_json has no use here"),
+        (["--command", "run_ner", "--transfer_json", "a.json"], "--transfer_json has no use here: it goes with --tran"),
+        (["--command", "run_ner", "--transfer", "a", "--transfer_json", "a.json"], "--transfer is for run_mrc"),
+    ],
+)
+def test_answers_are_for_reading_comprehension(flags, message):
+    common = ["--family", "ernie", "--train", "a", "--dev", "b", "--output_dir", "c", "--recipe", "cmrc_small"]
+    with pytest.raises(UserError, match=message):
+        our_finetune.config_of(our_finetune.parse([*common, *flags]))
+
+
+def test_tasks_of_another_family_are_refused(tmp_path):
+    command = ["--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "out"), "--tasks", "tnews", "xnli_small"]
+    with pytest.raises(UserError, match="--tasks xnli_small: not of the family bert; it has cola, tnews"):
+        finetune_suite.main(command)
+
+
+def test_a_part_of_a_file_in_another_layout_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text('{"data": [{"paragraphs": [{}]}]}')
+    with pytest.raises(UserError, match=r"a\.json: not in SQuAD layout: KeyError"):
+        finetune_cases.part_of_questions(tmp_path / "a.json", tmp_path / "b.json", "0.5")
 
 
 def test_what_is_finished_is_not_run_again(suite, capfd):

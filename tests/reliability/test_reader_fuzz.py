@@ -3,13 +3,9 @@ else; no input takes long, and a conversion leaves a complete folder or none."""
 
 import contextlib
 import json
-import random
-import re
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,51 +13,26 @@ import pytest
 
 from data_tools.convert import (
     ClassificationConversion,
-    PretrainConversion,
     SquadConversion,
     TaggingConversion,
     convert_classification,
-    convert_pretrain,
     convert_squad,
     convert_tagging,
 )
 from data_tools.example_proto import encode_examples
 from data_tools.feature_store import SIDECAR, iterate_shard, load_features
-from data_tools.features.masking import Masking
-from data_tools.features.pretrain import PretrainOptions
 from data_tools.features.span import SpanOptions
-from data_tools.features.units import PHRASE, UnitOptions
 from data_tools.labels import read_labels, tag_set
 from data_tools.readers.classification import KNOWN_LAYOUTS, TextLayout
 from data_tools.readers.lines import LineReader
 from data_tools.readers.tagging import TaggingLayout
 from data_tools.tfrecord import write_records
-from models.common.errors import UserError
 from models.common.finetune.asking import read_input
 from models.common.finetune.clue_benchmark import ClueBenchmark
+from models.common.metrics import cmrc
 from models.common.metrics.cluener import score_files
-
-SECONDS_FOR_ONE = 20  # a hang, on however busy a machine
-WORDS = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "a",
-    "b",
-    "##b",
-    "c",
-    "the",
-    "red",
-    "fox",
-    "1",
-    "2",
-    ".",
-    ",",
-    "\u4e2d",
-    "\u56fd",
-    "[MASK]",
-]
+from models.common.metrics.question_files import load_predictions
+from tests.fuzzing import WORDS, Target, complete_or_nothing, fuzz_all
 
 SQUAD = json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": [
     {"context": "the red fox, a b c.", "qas": [
@@ -81,19 +52,10 @@ CHN = 'label\ttext_a\n1\tthe "red fox\n0\t\u4e2d\u56fd, a b.\n'
 COLA = "gj04\t1\t\tthe fox.\ngj04\t0\t*\ta b c\n"
 STSB = 'the fox,"a, ""b""\nc",2.5\n\u4e2d\u56fd,12,0\n'
 PAIRS = "text_a\ttext_b\tlabel\nthe fox\ta b\tyes\n\u4e2d\u56fd\t1 2\tno\n"
+DBQA = "qid\ttext_a\ttext_b\tlabel\n0\tthe fox\ta b\t1\n0\tthe fox\tc\t0\n7\t\u4e2d\u56fd\t1 2\t0\n"
+XNLI = "text_a\ttext_b\tlabel\nthe fox\ta b\tcontradiction\n\u4e2d\u56fd\t1 2\tneutral\na\tb\tcontradictory\n"
 MSRA = "text_a\tlabel\nthe\x02fox\x02.\tB-PER\x02I-PER\x02O\n\u4e2d\x02\u56fd\tB-LOC\x02I-LOC\n"
-CORPUS = "the red fox.\na b, c\n\nabb 12 \u4e2d\u56fd\n1, 2.\n\nthe fox\n"
-WIKI = '<doc id="1" title="a">\nthe red fox\n\na b.\n</doc>\n<doc id="2">\n\u4e2d\u56fd 12\n</doc>\n'
 CONLL = "-DOCSTART- O\n\nthe O\nred B-PER\nfox E-PER\n\n\u4e2d S-LOC\n. O\n"
-
-
-class Target:
-    """A valid file and what is done with it; `runs` mutations of it are tried."""
-
-    def __init__(self, name: str, content: str | bytes, use: Callable[[Path], object], runs: int = 250) -> None:
-        self.name, self.use, self.runs = name, use, runs
-        self.content = content.encode() if isinstance(content, str) else content
-        self.mutators = (*MUTATORS, empty_string) if isinstance(content, str) else MUTATORS
 
 
 def converting(folder: Path, dataset_format: str = "numpy") -> list[Target]:
@@ -102,17 +64,7 @@ def converting(folder: Path, dataset_format: str = "numpy") -> list[Target]:
     vocab.write_text("\n".join(WORDS) + "\n", encoding="utf-8")
 
     def check(convert: Callable[[], dict]) -> None:
-        try:
-            info = convert()
-            assert len(load_features(output)) == info["counts"]["features"] > 0
-        finally:
-            left = sorted(path.name for path in folder.iterdir())
-            assert left in (["input", "vocab.txt"], ["input", "output", "vocab.txt"]), left
-            if output.exists():
-                assert (output / SIDECAR).is_file()
-                for file in output.iterdir():
-                    file.unlink()
-                output.rmdir()
+        complete_or_nothing(folder, output, convert)
 
     def text(layout: TextLayout, **settings) -> Callable[[Path], object]:
         settings = {"max_seq_length": 8, "dataset_format": dataset_format} | settings
@@ -129,12 +81,6 @@ def converting(folder: Path, dataset_format: str = "numpy") -> list[Target]:
         settings = {"span": SpanOptions(16, 2), "dataset_format": dataset_format}
         return lambda path: check(lambda: convert_squad(SquadConversion(path, vocab, output, is_training, **settings)))
 
-    def text_of_pretraining(**units) -> Callable[[Path], object]:
-        options = PretrainOptions(12, dupe_factor=2, masking=Masking(0.3, 3))
-        units = UnitOptions({PHRASE: 1.0}, **units)
-        settings = {"options": options, "dataset_format": dataset_format, "units": units}
-        return lambda path: check(lambda: convert_pretrain(PretrainConversion((path,), vocab, output, **settings)))
-
     entities = frozenset(["misaligned", "overlapping", "empty", "long_units"])
     tokens = frozenset(["invalid_tags", "long_units"])
     return [
@@ -146,15 +92,14 @@ def converting(folder: Path, dataset_format: str = "numpy") -> list[Target]:
         Target("stsb", STSB, text(KNOWN_LAYOUTS["stsb"])),
         Target("pairs", PAIRS, text(TextLayout("tsv", "text_a", "text_b", "label"))),
         Target("pairs of csv", PAIRS.replace("\t", ","), text(TextLayout("csv", "text_a", "text_b", "label"))),
+        Target("dbqa", DBQA, text(KNOWN_LAYOUTS["dbqa"])),
+        Target("xnli", XNLI, text(KNOWN_LAYOUTS["xnli"], skip=frozenset(["empty"]))),
         Target("unlabelled", COLA, text(KNOWN_LAYOUTS["cola"], labelled=False)),
         Target("cluener", CLUENER, tags("cluener")),
         Target("cluener by words", CLUENER, tags("cluener", "word", skip=entities, scheme="BMES")),
         Target("msra", MSRA, tags("msra", repair_tags=True)),
         Target("conll", CONLL, tags("conll", skip=tokens)),
         Target("conll without tags", CONLL, tags("conll", labelled=False)),
-        Target("corpus", CORPUS, text_of_pretraining(), 150),
-        Target("corpus by words", CORPUS, text_of_pretraining(word_segmenter="jieba"), 80),
-        Target("wikiextractor", WIKI, text_of_pretraining(), 150),
     ]  # fmt: skip
 
 
@@ -162,6 +107,9 @@ def reading(folder: Path) -> list[Target]:
     """Label files, sidecars, schemas, vocabularies and record files."""
     complete, gold = folder / "complete", folder / "gold.json"
     gold.write_text(CLUENER, encoding="utf-8")
+    gold_questions, gold_answers = folder / "questions.json", folder / "answers.json"
+    gold_questions.write_text(SQUAD.replace("[]", '[{"text": "a"}]'), encoding="utf-8")
+    gold_answers.write_text('{"q1": "the fox", "q3": "12"}', encoding="utf-8")
     vocab, source = folder / "vocab.txt", folder / "source.tsv"
     vocab.write_text("\n".join(WORDS) + "\n", encoding="utf-8")
     source.write_text(CHN, encoding="utf-8")
@@ -216,6 +164,7 @@ def reading(folder: Path) -> list[Target]:
     return [
         Target("labels", "O\nB-PER\nI-PER\nB-LOC\nI-LOC\n", lambda path: tag_set(read_labels(path), None)),
         Target("label map", '{"O": 0, "B-PER": 1, "I-PER": 2}', lambda path: read_labels(renamed(path, "map.json"))),
+        Target("label map with spellings", '{"x": 0, "y": 0, "z": 1}', lambda p: read_labels(renamed(p, "map.json"))),
         Target("types", "PER\nLOC\nORG\n", lambda path: tag_set(read_labels(path), "BIOES")),
         Target("types map", '{"PER": 0, "LOC": 1}', lambda path: tag_set(read_labels(renamed(path, "map.json")), None)),
         Target("gold to score", CLUENER, lambda path: score_files(path, gold)),
@@ -225,6 +174,13 @@ def reading(folder: Path) -> list[Target]:
         Target("sentences to ask about", '{"text": "the fox"}\na b\n', asking("tagging")),
         Target("questions to ask", '{"question": "a?", "context": "b"}\nthe fox?\ta b\n', asking("span")),
         Target("vocabulary", "\n".join(WORDS) + "\n", with_vocab, 150),
+        Target("ernie's vocabulary", "".join(f"{word}\t{at}\n" for at, word in enumerate(WORDS)), with_vocab, 150),
+        Target("dataset of cmrc", SQUAD.replace("[]", '[{"text": "a"}]'), lambda path: cmrc_score(path, gold_answers)),
+        Target(
+            "predictions of cmrc",
+            '{"q1": "red", "q2": "a b", "q3": "\u4e2d 12"}',
+            lambda path: cmrc_score(gold_questions, path),
+        ),
         Target("sidecar", sidecar, with_sidecar, 500),
         Target("array", array, with_array),
         # Mutations of MindRecord files that get past the checksums end in MindSpore, at times with the whole process.
@@ -234,6 +190,12 @@ def reading(folder: Path) -> list[Target]:
         Target("tfrecord", tfrecord.read_bytes(), lambda path: load_features(renamed(path, "x.tfrecord"))),
         Target("schema", schema, with_schema),
     ]
+
+
+def cmrc_score(dataset: Path, predictions: Path) -> None:
+    """As the metric's command does."""
+    scores = cmrc.evaluate(cmrc.load_dataset(dataset), load_predictions(predictions), str(dataset))
+    assert all(0 <= scores[name] <= 100 for name in ("exact_match", "f1", "average"))
 
 
 def asking(task: str) -> Callable[[Path], object]:
@@ -267,110 +229,11 @@ def renamed(path: Path, name: str) -> Path:
     return target
 
 
-def mutations(target: Target) -> Iterator[bytes]:
-    """Endless variants: the file itself first, then one to three changes each."""
-    rng = random.Random(target.name)
-    yield target.content
-    while True:
-        mutated = target.content
-        for _ in range(rng.choice((1, 1, 1, 2, 3))):
-            mutated = rng.choice(target.mutators)(mutated, rng)
-        yield mutated
-
-
-def flip_bytes(content: bytes, rng: random.Random) -> bytes:
-    """Some bytes become others."""
-    changed = bytearray(content)
-    for _ in range(rng.randrange(1, 5)):
-        if changed:
-            changed[rng.randrange(len(changed))] = rng.randrange(256)
-    return bytes(changed)
-
-
-def cut(content: bytes, rng: random.Random) -> bytes:
-    """The end, or the beginning, is missing."""
-    at = rng.randrange(len(content) + 1)
-    return content[:at] if rng.random() < 0.7 else content[at:]
-
-
-def shuffle_lines(content: bytes, rng: random.Random) -> bytes:
-    """A line is doubled, dropped or moved, with one kind of end or another."""
-    lines = content.split(b"\n")
-    line = lines.pop(rng.randrange(len(lines)))
-    for _ in range(rng.randrange(3)):
-        lines.insert(rng.randrange(len(lines) + 1), line)
-    return rng.choice((b"\n", b"\n", b"\r\n", b"\n\n", b"\r")).join(lines)
-
-
-def insert(content: bytes, rng: random.Random) -> bytes:
-    """Something that means something appears, often where there was a piece of the file."""
-    pieces = (
-        b"\t", b",", b'"', b"\\", b"{", b"}", b"[", b"]", b" ", b"\n", b"\r", b"\x00", b"\x02", b":", b"-", b"O",
-        b"null", b"true", b"NaN", b"-1", b"1e999", b"9" * 25, b"9" * 5000, b"0.5", b"2147483648", b"[" * 3000,
-        b"\\ud800", b"\xef\xbb\xbf", "\u2028".encode(), "\u3000".encode(), "\U0001f600".encode(), "e\u0301".encode(),
-        b"\xff\xfe", b"x" * 300, b"\xe4\xb8\xad" * 200, b"..", b"/",
-    )  # fmt: skip
-    begin = rng.randrange(len(content) + 1)
-    end = begin if rng.random() < 0.5 else min(len(content), begin + rng.randrange(1, 12))
-    return content[:begin] + rng.choice(pieces) + content[end:]
-
-
-def empty_string(content: bytes, rng: random.Random) -> bytes:
-    """A quoted string, a key or a value, becomes empty."""
-    strings = list(re.finditer(rb'"[^"]*"', content))
-    if not strings:
-        return flip_bytes(content, rng)
-    begin, end = rng.choice(strings).span()
-    return content[:begin] + b'""' + content[end:]
-
-
-def random_text(content: bytes, rng: random.Random) -> bytes:
-    """Characters from everywhere appear."""
-    at = rng.randrange(len(content) + 1)
-    codes = [rng.choice((rng.randrange(0xD800), rng.randrange(0xE000, 0x110000))) for _ in range(rng.randrange(1, 20))]
-    return content[:at] + "".join(map(chr, codes)).encode() + content[at:]
-
-
-MUTATORS = (flip_bytes, cut, shuffle_lines, insert, insert, random_text)
-
-
-def fuzz(target: Target, path: Path, runs: int) -> Counter:
-    """Try mutations; how many were read and how many refused."""
-    outcomes: Counter = Counter()
-
-    def too_long(*_: object) -> None:
-        raise TimeoutError(f"{SECONDS_FOR_ONE} s are over")
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    try:
-        for number, content in enumerate(islice(mutations(target), runs)):
-            path.write_bytes(content)
-            signal.alarm(SECONDS_FOR_ONE)
-            try:
-                target.use(path)
-                outcomes["read"] += 1
-            except UserError as error:
-                outcomes["refused"] += 1
-                assert number > 0, f"{target.name}: the valid file was refused: {error}"
-                assert len(str(error)) < 2000 and str(path.parent) in str(error), str(error)[:3000]
-            except Exception as error:
-                pytest.fail(f"{target.name}, mutation {number}: {error!r} of {content[:2000]!r}")
-            finally:
-                signal.alarm(0)
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    return outcomes
-
-
 @pytest.mark.filterwarnings("ignore:Reading `.npy`")  # of Python 2, says numpy of some damaged headers
 def test_mutated_inputs(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("os.fsync", lambda _: None)  # thousands of folders; a power cut is not what is tried
-    report, begin = {}, time.process_time()
-    for name, targets in (("converting", converting), ("reading", reading)):
-        folder = tmp_path / name
-        folder.mkdir()
-        for target in targets(folder):
-            report[target.name] = fuzz(target, folder / "input", target.runs)
+    begin = time.process_time()
+    report = fuzz_all(tmp_path, {"converting": converting, "reading": reading})
     capsys.readouterr()
     total = sum(map(Counter.total, report.values()))
     print({name: dict(outcomes) for name, outcomes in report.items()}, round(time.process_time() - begin, 1), "s")

@@ -242,7 +242,7 @@ REFUSED = {
     "idle entities": ("--masking phrase --entity_file LIST", "--entity_file and --masking entity belong together"),
     "no file": ("--masking entity --entity_file none.txt", "none.txt: data file not found"),
     "legacy": ("--legacy true --masking phrase", "--legacy true has a masking of its own"),
-    "legacy's opencc": ("--legacy true --opencc t2s", "--opencc, which it does anyway has no use with --legacy true"),
+    "legacy's opencc": ("--legacy true --opencc t2s", "--legacy true simplifies the text anyway"),
     "negatives": ("--generate_neg_sample true", "--generate_neg_sample has no use with --input_format text"),
     "long": ("--skip_long true", "--skip_long has no use with --input_format text"),
     "names": ("--column_names ernie --dataset_format numpy", "--column_names has no use with --dataset_format numpy"),
@@ -273,6 +273,8 @@ def test_lists_that_are_none(tmp_path, content, message):
         Lexicon(tmp_path / "list")
 
 
-def test_shares_of_levels_are_read():
+def test_shares_of_levels_are_read(corpus, tmp_path):
+    rounded = parse_levels(["basic=0.3333333", "phrase=0.6666666"])
+    assert len(corpus.convert(tmp_path / "out", levels=rounded, dupe_factor=1)) > 100
     assert parse_levels(["phrase"]) == {"phrase": 1.0}
     assert parse_levels(["basic=0.1", "phrase=.2", "entity=0.7"]) == {"basic": 0.1, "phrase": 0.2, "entity": 0.7}

@@ -9,7 +9,15 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from models.common.errors import UserError
-from models.common.metrics.classification import accuracy, averaged_f1, f1, mcc, pearson, spearman
+from models.common.metrics.classification import (
+    accuracy,
+    averaged_f1,
+    f1,
+    mcc,
+    mean_reciprocal_rank,
+    pearson,
+    spearman,
+)
 
 # Around the block sizes of numpy's pairwise sum (8, 128) and of its buffers (8192).
 SIZES = (2, 3, 5, 7, 8, 9, 16, 127, 129, 1000, 8191, 8193, 20011)
@@ -154,3 +162,40 @@ def test_damaged_numbers_are_a_message() -> None:
     for values in ([np.inf, 1.0, 2.0], [1e308, 1.5e308, 1e308], [-np.inf, np.inf]):
         with pytest.raises(UserError, match="infinite or too large"):
             pearson(values, np.arange(len(values)))
+
+
+def test_mrr_equals_the_loop_over_sorted_candidates() -> None:
+    """Baidu sorts (question, -score) and walks through; and the definition, question by question, says the same."""
+    generator = np.random.default_rng(4)
+    for size in (1, *SIZES[:-3]):
+        questions = generator.integers(-2, size // 3 + 1, size) * 10**12
+        gold = (generator.random(size) < 0.2).astype(np.int32)
+        scores = generator.integers(0, 6, size).astype(np.float32)  # many ties
+        total, asked, last, rank, found = 0.0, 0, None, 0, False
+        for question, _, label in sorted(zip(questions, scores, gold, strict=True), key=lambda c: (c[0], -c[1])):
+            if question != last:
+                rank, found, last, asked = 0, False, question, asked + 1
+            rank += 1
+            if label and not found:
+                total, found = total + 1.0 / rank, True
+        assert mean_reciprocal_rank(scores, gold, questions) == total / asked
+        places = []
+        for question in np.unique(questions):
+            own = np.flatnonzero(questions == question)
+            above = [
+                1 + (scores[own] > scores[at]).sum() + (scores[own[own < at]] == scores[at]).sum()
+                for at in own[gold[own] == 1]
+            ]
+            places.append(1 / min(above) if above else 0.0)
+        assert mean_reciprocal_rank(scores, gold, questions) == pytest.approx(np.mean(places), abs=1e-12)
+
+
+def test_mrr_by_hand() -> None:
+    # Question 7: the right one is second of two; 3: two right ones, the first of them third; 5: none is right.
+    questions, gold = [7, 3, 3, 7, 3, 3, 5], [0, 0, 1, 1, 0, 1, 0]
+    assert mean_reciprocal_rank([0.9, 0.8, 0.1, 0.2, 0.7, 0.5, 0.0], gold, questions) == (1 / 2 + 1 / 3 + 0) / 3
+    # Of equal scores the one that is given first comes first.
+    assert mean_reciprocal_rank([1, 1], [0, 1], [4, 4]) == 0.5
+    assert mean_reciprocal_rank([1, 1], [1, 0], [4, 4]) == 1.0
+    with pytest.raises(UserError, match="no samples to score"):
+        mean_reciprocal_rank([], [], [])

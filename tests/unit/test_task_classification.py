@@ -123,3 +123,16 @@ def test_training_inputs_put_each_label_where_its_sample_lies(dtype):
                 assert set(types[row][own]) == {label % 2} and positions[row][own].tolist() == list(range(own.sum()))
                 seen.append(label)
     assert sorted(seen) == list(range(6)) and not ids[3].any() and not exists[3].any()
+
+
+def test_candidates_are_ranked_by_the_second_class(tmp_path):
+    # As shares, the last two candidates of question 9 both round to 1.
+    logits = np.array([[0, 1], [0, 100], [-8, -9], [0, 200]], np.float32)
+    gold, questions = np.array([1, 0, 0, 1], np.int32), np.array([9, 9, 2, 9])
+    scores = classification.scores(logits, gold, questions)
+    assert scores == {"mrr": (1 + 0) / 2, **classification.scores(logits, gold)}
+    assert "mrr" not in classification.scores(np.zeros((4, 3), np.float32), gold, questions)
+    values = classification.write_results(tmp_path, logits, gold, ["0", "1"], questions=questions)
+    assert values["mrr"] == scores["mrr"] and json.loads((tmp_path / "eval.json").read_text()) == values
+    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert [line["qid"] for line in lines] == [9, 9, 2, 9]

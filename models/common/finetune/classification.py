@@ -1,4 +1,5 @@
-"""Classification and regression of texts and pairs of texts: TNEWS, CoLA, ChnSentiCorp, STS-B, and files like them."""
+"""Classification and regression of texts and pairs of texts (TNEWS, CoLA, ChnSentiCorp, XNLI, STS-B, and files like
+them), and the ranking of candidate answers by their class (NLPCC-DBQA)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class ClassificationConfig(FineTuneConfig):
 
     assessment_method: str = option(
         "accuracy", "score that says which weights are the best; all are written to eval.json",
-        choices=("accuracy", "f1", "mcc", "spearman_correlation"),
+        choices=("accuracy", "f1", "mcc", "mrr", "spearman_correlation"),
     )  # fmt: skip
     num_class: int | None = option(
         None, "number of classes, checked against the features; 1: a number is learned", low=1
@@ -62,6 +63,12 @@ class ClassificationTask(Task):
     def best_by(self) -> str:
         """See `Task`."""
         return self.config.assessment_method
+
+    @property
+    def printed(self) -> tuple[str, ...]:
+        """See `Task`."""
+        ranks = self.best_by == classification.RANKING_SCORE
+        return ("accuracy", "f1", self.best_by) if ranks else (self.best_by,)
 
     def problems(self) -> list[str]:
         """See `Task`."""
@@ -98,6 +105,7 @@ class ClassificationTask(Task):
             check_label_count(self.names, checkpoint, self.config.label_file_path or path)
         if self.config.do_train and "label" not in self.data.scalars:
             raise UserError(f"{path}: has no labels, so the best weights could not be told; convert a labelled file")
+        self._check_ranking(path)
 
     def network(self, checkpoint: Checkpoint) -> "nn.Cell":
         """See `Task`."""
@@ -122,6 +130,18 @@ class ClassificationTask(Task):
     def labels(self) -> tuple[str, ...] | None:
         """See `Task`."""
         return self.names
+
+    def _check_ranking(self, path: str) -> None:
+        """`--assessment_method mrr` needs candidates of questions, and classes that say whether one is right."""
+        if self.config.assessment_method != classification.RANKING_SCORE:
+            return
+        if "qid" not in self.data.scalars:
+            raise UserError(
+                f"{path}: does not say which candidates belong to one question; convert it with --dataset dbqa or "
+                "--qid, or give another --assessment_method"
+            )
+        if len(self.names) != 2:
+            raise UserError(f"{path}: has {len(self.names)} labels; --assessment_method mrr ranks by the second of two")
 
     def _features(self, path: str, checkpoint: Checkpoint) -> FeatureSet:
         """Load one file; the first one that names the labels names them for the run, the others must agree."""
@@ -158,7 +178,7 @@ class ClassificationEvaluation:
         order = rng.permutation(len(self.data)) if self.config.eval_data_shuffle else None
         self.logits = np.stack(self.runtime.predict(self.data, order)["logits"])
         gold = self.data.scalars.get("label")
-        return {} if gold is None else classification.scores(self.logits, gold)
+        return {} if gold is None else classification.scores(self.logits, gold, self.data.scalars.get("qid"))
 
     def identity(self) -> str:
         """See `Evaluation`."""
@@ -166,5 +186,5 @@ class ClassificationEvaluation:
 
     def write(self) -> dict[str, float]:
         """See `Evaluation`."""
-        gold = self.data.scalars.get("label")
-        return classification.write_results(self.folder, self.logits, gold, self.names, self.runtime.seconds)
+        gold, questions = (self.data.scalars.get(name) for name in ("label", "qid"))
+        return classification.write_results(self.folder, self.logits, gold, self.names, self.runtime.seconds, questions)

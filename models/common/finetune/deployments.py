@@ -49,7 +49,9 @@ class SpanDeployment(Deployment):
 
     name, head, outputs = "span", "heads.span.weight", span.OUTPUTS
     max_seq_length = 384
-    settings = ("doc_stride", "stride_is", "max_query_length", "n_best_size", "max_answer_length")
+    settings = (
+        "doc_stride", "stride_is", "max_query_length", "n_best_size", "max_answer_length", "assessment_method",
+    )  # fmt: skip
 
     def __init__(self, checkpoint: Checkpoint, settings: dict[str, Any], label_file: str | None) -> None:
         """See `Deployment`. Raises `UserError` when the settings make no windows."""

@@ -24,7 +24,7 @@ from models.common.files import read_json, sha256_of, write_json, write_text
 from models.common.finetune.agreement import agreement
 from models.common.finetune.evaluate_cell import CELL, mode_flags
 from models.common.finetune.finetuned import ModelConfig, read_finetuned
-from models.common.finetune.offline import data_flags, given_data, known_data
+from models.common.finetune.offline import data_flags, given_data, known_data, metric_of
 from models.common.machine import cpu
 
 ONNX = {"file_format": "ONNX", "packed": "false"}
@@ -189,9 +189,10 @@ def check_export(folder: Path, wanted: Mapping[str, Any], args: argparse.Namespa
 def made_with(manifest: Manifest) -> dict[str, Any]:
     """What decides how an export answers: name, most often that of a flag -> value."""
     packing, tokenizer = manifest.packing, manifest.tokenizer
+    metric = {"assessment_method": metric_of(manifest)} if manifest.task["name"] == "span" else {}
     return {
         "weights": manifest.source_weights.sha256, "vocab_file_path": tokenizer.sha256,
-        "do_lower_case": tokenizer.lower_case, "labels": manifest.labels, **manifest.task,
+        "do_lower_case": tokenizer.lower_case, "labels": manifest.labels, **manifest.task, **metric,
         **({"max_samples_per_row": packing.max_samples_per_row} if packing else {}),
     }  # fmt: skip
 

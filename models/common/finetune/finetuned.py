@@ -12,7 +12,7 @@ from models.common.config import load_yaml, option, resolve
 from models.common.errors import UserError
 from models.common.finetune.deployments import DEPLOYMENTS, Deployment, task_of
 from models.common.finetune.networks import Networks
-from models.common.tasks.span import DEFAULT_MAX_ANSWER_LENGTH, DEFAULT_N_BEST_SIZE
+from models.common.tasks.span import DEFAULT_MAX_ANSWER_LENGTH, DEFAULT_METRIC, DEFAULT_N_BEST_SIZE, METRICS
 from models.common.weights.canonical import MODEL_FILE
 from models.common.weights.names import idle_tensors
 from models.common.weights.reading import read_checkpoint
@@ -44,6 +44,9 @@ class ModelConfig:
     max_query_length: int = option(64, "squad: longest question in tokens", low=1)
     n_best_size: int = option(DEFAULT_N_BEST_SIZE, "squad: starts and ends tried in each window", low=1)
     max_answer_length: int = option(DEFAULT_MAX_ANSWER_LENGTH, "squad: longest answer in tokens", low=1)
+    assessment_method: str = option(
+        DEFAULT_METRIC, "squad: what scores its answers; default: the run's", choices=tuple(METRICS)
+    )
     unit: str = option("character", "ner: what carries a tag in a text to predict", choices=UNITS)
     device_target: str = option("CPU", "device that MindSpore computes on", choices=("CPU", "GPU", "Ascend"))
     device_id: int = option(0, "which device; on CPU there is only 0", low=0)

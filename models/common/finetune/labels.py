@@ -26,7 +26,8 @@ def labels_of_weights(checkpoint: Checkpoint, as_tags: bool = False) -> tuple[st
 
 def labels_of_file(path: str, as_tags: bool = False) -> tuple[str, ...]:
     """Names in id order of a label file; as_tags as above, and the file may list entity types instead."""
-    return _spelled(read_labels(path).names, path, as_tags)
+    labels = read_labels(path)
+    return tag_set(labels, None).names if as_tags else labels.names
 
 
 def labels_of_model(checkpoint: Checkpoint, label_file: str | None, as_tags: bool = False) -> tuple[str, ...]:

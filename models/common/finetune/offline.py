@@ -22,12 +22,14 @@ from models.common.export.manifest import Data, Manifest
 from models.common.files import read_json, sha256_of
 from models.common.finetune.labels import check_label_ids
 from models.common.finetune.tagging import with_words
-from models.common.metrics.squad import load_dataset
 from models.common.runtime.offline import task_setting
 from models.common.tasks import classification, span, tagging
 
 FEATURES = "features"
 Outputs = Mapping[str, np.ndarray]
+# What `load_features` is told of record files made elsewhere: their schema, and their format.
+Foreign = tuple[Path | None, str | None]
+NOT_FOREIGN: Foreign = (None, None)
 
 
 class OfflineTask(ABC):
@@ -35,12 +37,12 @@ class OfflineTask(ABC):
 
     flag: ClassVar[str]  # how the commands call the data
     printed: tuple[str, ...]  # scores that postprocess prints
-    headlines: ClassVar[tuple[str, ...]]  # the score to compare models by: the first of them that there is
+    headlines: tuple[str, ...]  # the score to compare models by: the first of them that there is
     percent: ClassVar[float] = 100.0  # what it is multiplied with
 
-    def __init__(self, manifest: Manifest, folder: Path, data: Path) -> None:
-        """folder: of the manifest, with the vocabulary."""
-        self.manifest, self.folder, self.data = manifest, folder, data
+    def __init__(self, manifest: Manifest, folder: Path, data: Path, foreign: Foreign = NOT_FOREIGN) -> None:
+        """folder: of the manifest, with the vocabulary; foreign: see there. Raises `UserError`."""
+        self.manifest, self.folder, self.data, self.foreign = manifest, folder, data, foreign
 
     def headline(self, scores: Mapping[str, Any]) -> tuple[str, float] | None:
         """(name, value in per cent) of the score to compare models by; None without one."""
@@ -64,8 +66,16 @@ class OfflineSpan(OfflineTask):
     """Question answering; the data is a SQuAD JSON, its windows are kept in `features/` for postprocess."""
 
     flag = "eval_json_path"
-    printed = ("exact_match", "f1")
-    headlines, percent = ("f1",), 1.0
+    percent = 1.0
+
+    def __init__(self, manifest: Manifest, folder: Path, data: Path, foreign: Foreign = NOT_FOREIGN) -> None:
+        """See `OfflineTask`. Raises `UserError` for a manifest whose metric is unknown."""
+        super().__init__(manifest, folder, data, foreign)
+        if foreign != NOT_FOREIGN:
+            raise UserError(f"{data}: questions are JSON; leave --schema_file_path and --dataset_format out")
+        self.metric = metric_of(manifest)
+        metric = span.METRICS[self.metric]
+        self.printed, self.headlines = metric.printed, (metric.best,)
 
     def prepare(self, target: Path) -> FeatureSet:
         """See `OfflineTask`."""
@@ -104,13 +114,23 @@ class OfflineSpan(OfflineTask):
         """See `OfflineTask`."""
         sizes = [task_setting(self.manifest, name) for name in ("n_best_size", "max_answer_length")]
         predictions, nbest = span.decode(features, outputs, read_contexts(self.data), *sizes)
-        return span.write_results(folder, predictions, nbest, load_dataset(self.data), str(self.data), seconds)
+        dataset = span.METRICS[self.metric].load_dataset(self.data)
+        return span.write_results(folder, predictions, nbest, dataset, str(self.data), seconds, self.metric)
 
     def _stride_meaning(self) -> str:
         meaning = self.manifest.task.get("stride_is")
         if meaning not in STRIDE_MEANINGS:
             raise UserError(f"manifest, task.stride_is: expected one of {', '.join(STRIDE_MEANINGS)}, got {meaning!r}")
         return meaning
+
+
+def metric_of(manifest: Manifest) -> str:
+    """What scores the answers of a question answering model: a name of `span.METRICS`."""
+    name = manifest.task.get("assessment_method", span.DEFAULT_METRIC)
+    if name not in span.METRICS:
+        known = ", ".join(span.METRICS)
+        raise UserError(f"manifest, task.assessment_method: expected one of {known}, got {name!r}")
+    return name
 
 
 class OfflineFeatures(OfflineTask):
@@ -125,7 +145,7 @@ class OfflineFeatures(OfflineTask):
 
     def prepare(self, target: Path) -> FeatureSet:  # noqa: ARG002 (only questions are converted on the way)
         """See `OfflineTask`."""
-        features = load_features(self.data)
+        features = load_features(self.data, *self.foreign)
         if features.info.get("task", self.tasks[0]) not in self.tasks:
             raise UserError(
                 f"{self.data}: features for {features.info['task']}, the model is for {self.manifest.task['name']}; "
@@ -184,7 +204,8 @@ class OfflineClassification(OfflineFeatures):
     """Classes or numbers of texts."""
 
     printed = (*classification.CLASS_SCORES, *classification.REGRESSION_SCORES)
-    headlines = ("accuracy", "spearman_correlation")
+    # Few candidates are right, so that accuracy hardly tells how well they are ranked.
+    headlines = (classification.RANKING_SCORE, "accuracy", "spearman_correlation")
     tasks = ("classification", "regression")
 
     def gold(self, features: FeatureSet) -> np.ndarray | None:
@@ -194,7 +215,8 @@ class OfflineClassification(OfflineFeatures):
     def score(self, features: FeatureSet, outputs: Outputs, folder: Path, seconds: float | None) -> dict[str, Any]:
         """See `OfflineTask`."""
         logits, labels = np.stack(outputs["logits"]), self.manifest.labels
-        return classification.write_results(folder, logits, self.gold(features), labels, seconds)
+        questions = features.scalars.get("qid")
+        return classification.write_results(folder, logits, self.gold(features), labels, seconds, questions)
 
 
 class OfflineTagging(OfflineFeatures):
@@ -242,12 +264,14 @@ def given_data(args: argparse.Namespace) -> dict[str, Path]:
     return {flag: data for flag in DATA_FLAGS if (data := getattr(args, flag)) is not None}
 
 
-def given_task(args: argparse.Namespace, manifest: Manifest, path: Path) -> OfflineTask:
+def given_task(args: argparse.Namespace, manifest: Manifest, path: Path, foreign: Foreign = NOT_FOREIGN) -> OfflineTask:
     """`offline_task` with the data that the flags name."""
-    return offline_task(manifest, path, given_data(args))
+    return offline_task(manifest, path, given_data(args), foreign)
 
 
-def offline_task(manifest: Manifest, path: Path, given: Mapping[str, Path]) -> OfflineTask:
+def offline_task(
+    manifest: Manifest, path: Path, given: Mapping[str, Path], foreign: Foreign = NOT_FOREIGN
+) -> OfflineTask:
     """The task of the manifest at `path`; `given`: flag -> data. Raises `UserError` for the wrong flag or model."""
     kind = OFFLINE_TASKS.get(manifest.task["name"])
     if kind is None or manifest.tokenizer is None:
@@ -256,7 +280,7 @@ def offline_task(manifest: Manifest, path: Path, given: Mapping[str, Path]) -> O
     if wrong or kind.flag not in given:
         others = "".join(f", not --{flag}" for flag in wrong)
         raise UserError(f"{path}: a {manifest.task['name']} model takes --{kind.flag}{others}")
-    return kind(manifest, path if path.is_dir() else path.parent, given[kind.flag])
+    return kind(manifest, path if path.is_dir() else path.parent, given[kind.flag], foreign)
 
 
 def read_seconds(path: Path) -> float | None:

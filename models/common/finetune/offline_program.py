@@ -10,6 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
+from data_tools.feature_store import FORMATS
 from models.common.cli import command_parser
 from models.common.export.manifest import read_manifest
 from models.common.finetune.offline import OfflineTask, data_flags, given_task, read_seconds
@@ -47,8 +48,11 @@ def _parser(module: str, description: str) -> argparse.ArgumentParser:
     parser = command_parser(module, description)
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the model, or its folder")
     data_flags(parser)
+    parser.add_argument("--schema_file_path", type=Path, help="JSON schema of TFRecord features made elsewhere")
+    parser.add_argument("--dataset_format", choices=FORMATS, help="what the features must be; others are refused")
     return parser
 
 
 def _task(args: argparse.Namespace, check_files: bool) -> OfflineTask:
-    return given_task(args, read_manifest(args.manifest, check_files), args.manifest)
+    manifest = read_manifest(args.manifest, check_files)
+    return given_task(args, manifest, args.manifest, (args.schema_file_path, args.dataset_format))

@@ -1,4 +1,4 @@
-"""Question answering by spans (SQuAD): features, training inputs, answers and their score."""
+"""Question answering by spans (SQuAD, CMRC 2018, DRCD): features, training inputs, answers and their score."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -17,7 +17,6 @@ from models.common.files import read_json, sha256_of
 from models.common.finetune.networks import Networks
 from models.common.finetune.settings import FREE_TO_CHANGE, FineTuneConfig
 from models.common.finetune.task import Task, read_features
-from models.common.metrics import squad
 from models.common.packing import PackedBatch
 from models.common.tasks import span
 from models.common.weights.canonical import tensors_sha256
@@ -46,6 +45,12 @@ class SpanConfig(FineTuneConfig):
     max_query_length: int = option(64, "longest question in tokens, where features are made here", low=1)
     n_best_size: int = option(20, "starts and ends tried in each window, and answers kept per question", low=1)
     max_answer_length: int = option(30, "longest answer in tokens", low=1)
+    assessment_method: str = option(
+        span.DEFAULT_METRIC,
+        "metric of the answers, also of exports; squad keeps the weights of the best F1, cmrc (for CMRC 2018 and DRCD) "
+        "those of the best mean of F1 and exact match",
+        choices=tuple(span.METRICS),
+    )
 
 
 class SpanTask(Task):
@@ -56,15 +61,23 @@ class SpanTask(Task):
     head = ("heads.span.*",)
     free_to_change = FREE_TO_CHANGE | {
         "eval_json_path", "n_best_size", "max_answer_length", "doc_stride", "stride_is", "max_query_length",
-        "num_class",
+        "num_class", "assessment_method",
     }  # fmt: skip
-    best_by = "f1"
-    printed = ("exact_match", "f1")
     config: SpanConfig
 
     def __init__(self, config: SpanConfig, networks: Networks) -> None:
         super().__init__(config, networks)
         self.data: EvaluationData | None = None
+
+    @property
+    def best_by(self) -> str:
+        """See `Task`."""
+        return span.METRICS[self.config.assessment_method].best
+
+    @property
+    def printed(self) -> tuple[str, ...]:
+        """See `Task`."""
+        return span.METRICS[self.config.assessment_method].printed
 
     def problems(self) -> list[str]:
         """See `Task`."""
@@ -119,8 +132,9 @@ class EvaluationData:
         self.sha256 = sha256_of(path)
         self.features = self._features(checkpoint, folder)
         self.contexts = read_contexts(path)
-        self.dataset = squad.load_dataset(path)
-        squad.evaluate(self.dataset, dict.fromkeys(self.contexts, ""), path)  # finds what cannot be scored
+        self.metric = span.METRICS[config.assessment_method]
+        self.dataset = self.metric.load_dataset(path)
+        self.metric.evaluate(self.dataset, dict.fromkeys(self.contexts, ""), path)  # finds what cannot be scored
 
     def _features(self, checkpoint: Checkpoint, folder: Path) -> FeatureSet:
         config = self.config
@@ -173,7 +187,7 @@ class SpanEvaluation:
         order = rng.permutation(len(data.features)) if config.eval_data_shuffle else None
         logits = self.runtime.predict(data.features, order)
         self.answers = span.decode(data.features, logits, data.contexts, config.n_best_size, config.max_answer_length)
-        return squad.evaluate(data.dataset, self.answers[0], config.eval_json_path)
+        return data.metric.evaluate(data.dataset, self.answers[0], config.eval_json_path)
 
     def identity(self) -> str:
         """See `Evaluation`."""
@@ -183,5 +197,7 @@ class SpanEvaluation:
 
     def write(self) -> dict[str, float]:
         """See `Evaluation`."""
-        path, seconds = self.config.eval_json_path, self.runtime.seconds
-        return span.write_results(self.folder, *self.answers, self.data.dataset, path, seconds)
+        config, seconds = self.config, self.runtime.seconds
+        return span.write_results(
+            self.folder, *self.answers, self.data.dataset, config.eval_json_path, seconds, config.assessment_method
+        )

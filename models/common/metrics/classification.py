@@ -1,8 +1,9 @@
 """Scores of classification and regression, each a fraction (not a percentage) and equal to its reference's last digit.
 
 `accuracy`, `f1`, `averaged_f1` and `mcc` equal scikit-learn's, `pearson` and `spearman` equal scipy's (since 1.17,
-which changed the order of the sums in `pearsonr`), in float64 and with the same numpy. To the last digit means the
-same floating point operations in the same order, so the formulas below are not to be rearranged.
+which changed the order of the sums in `pearsonr`), `mean_reciprocal_rank` equals that of Baidu's ERNIE, in float64 and
+with the same numpy. To the last digit means the same floating point operations in the same order, so the formulas below
+are not to be rearranged.
 
 Where a reference defines no value:
 - the mcc of predictions, or of gold labels, that are all of one class is 0 (as in scikit-learn);
@@ -72,6 +73,28 @@ def mcc(predictions: Values, gold: Values) -> float:
     covariance = right.sum() * total - np.dot(actual, predicted)
     variances = (total**2 - np.dot(predicted, predicted)) * (total**2 - np.dot(actual, actual))
     return float(covariance / np.sqrt(variances)) if variances != 0 else 0.0
+
+
+def mean_reciprocal_rank(scores: Values, gold: Values, questions: Values) -> float:
+    """The mean over all questions of 1 / rank of the first right candidate, as Baidu's ERNIE counts it for NLPCC-DBQA.
+
+    scores: finite numbers [B], the higher the better; gold: integers [B], 0 for a wrong candidate; questions: integers
+    [B], candidates of one question need not be neighbours. Equal scores rank in the order they are given in; a question
+    without a right candidate counts 0.
+    """
+    values, gold = _pair(scores, gold)
+    _, questions = _class_pair(gold, questions)
+    order = np.lexsort((-values, questions))  # stable, and by its last key first
+    asked = questions[order]
+    first = np.flatnonzero(np.r_[True, asked[1:] != asked[:-1]])  # place of each question's best candidate
+    right = np.flatnonzero(gold[order])
+    of_question = np.searchsorted(first, right, side="right") - 1
+    _, found = np.unique(of_question, return_index=True)
+    ranks = right[found] - first[of_question[found]] + 1
+    total = 0.0
+    for rank in ranks.tolist():  # one by one: the order of the sum is part of the last digit
+        total += 1.0 / rank
+    return total / len(first)
 
 
 def pearson(predictions: Values, gold: Values) -> float:

@@ -15,7 +15,8 @@ from models.common.metrics import classification as metrics
 from models.common.packing import PER_SAMPLE, PackedBatch, Samples
 
 OUTPUTS = {"logits": PER_SAMPLE}
-CLASS_SCORES = ("accuracy", "f1", "mcc")
+RANKING_SCORE = "mrr"
+CLASS_SCORES = (RANKING_SCORE, "accuracy", "f1", "mcc")
 REGRESSION_SCORES = ("spearman_correlation", "pearson_correlation", "mean_squared_error")
 
 
@@ -31,8 +32,12 @@ def training_inputs(samples: Samples, batch: PackedBatch, max_samples: int) -> l
     return arrays
 
 
-def scores(logits: np.ndarray, gold: np.ndarray) -> dict[str, float]:
-    """All scores of float [N, C] logits against gold labels [N]: integers are classes, floats are numbers (C = 1)."""
+def scores(logits: np.ndarray, gold: np.ndarray, questions: np.ndarray | None = None) -> dict[str, float]:
+    """All scores of float [N, C] logits against gold labels [N]: integers are classes, floats are numbers (C = 1).
+
+    questions: int64 [N], where the samples are candidate answers: those of each are ranked by class 1 (C = 2), whose
+    share Baidu ranks by; the difference of the logits has the same order, and no ties where shares round to 1.
+    """
     if np.issubdtype(gold.dtype, np.floating):
         values, gold = logits[:, 0].astype(np.float64), gold.astype(np.float64)
         return {
@@ -41,7 +46,12 @@ def scores(logits: np.ndarray, gold: np.ndarray) -> dict[str, float]:
             "mean_squared_error": float(np.mean((values - gold) ** 2)),
         }
     found = logits.argmax(axis=1)
+    ranked = {}
+    if questions is not None and logits.shape[1] == 2:
+        margins = logits[:, 1].astype(np.float64) - logits[:, 0]
+        ranked[RANKING_SCORE] = metrics.mean_reciprocal_rank(margins, gold, questions)
     return {
+        **ranked,
         "accuracy": metrics.accuracy(found, gold),
         "f1": metrics.f1(found, gold, logits.shape[1]),
         "mcc": metrics.mcc(found, gold),
@@ -73,17 +83,21 @@ def write_results(
     gold: np.ndarray | None,
     labels: Sequence[str] | None,
     seconds: float | None = None,
+    questions: np.ndarray | None = None,
 ) -> dict[str, float | int]:
     """Write predictions.jsonl (one sample a line, in order) and eval.json into `folder`; returns what the latter holds.
 
-    gold: labels [N], None where there are none: eval.json then has no score. seconds: what the model took.
+    gold: labels [N], None where there are none: eval.json then has no score. seconds: what the model took. questions:
+    as in `scores`; each line then names its own.
     """
     entries = [{"index": index, **entry} for index, entry in enumerate(decode(logits, labels))]
     if gold is not None and labels is not None:
         entries = [entry | {"gold": labels[label]} for entry, label in zip(entries, gold.tolist(), strict=True)]
     elif gold is not None:
         entries = [entry | {"gold": label} for entry, label in zip(entries, gold.astype(float).tolist(), strict=True)]
-    values: dict[str, float | int] = dict(scores(logits, gold)) if gold is not None else {}
+    if questions is not None:
+        entries = [entry | {"qid": question} for entry, question in zip(entries, questions.tolist(), strict=True)]
+    values: dict[str, float | int] = dict(scores(logits, gold, questions)) if gold is not None else {}
     values["samples"] = len(entries)
     if seconds is not None:
         values["samples_per_second"] = round(len(entries) / seconds, 2)

@@ -9,7 +9,7 @@ Only context tokens take part, those with a character offset; question tokens an
 their logits. Ties are broken by position, so equal logits give equal files.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from models.common.errors import UserError
 from models.common.files import write_json
-from models.common.metrics import squad
+from models.common.metrics import cmrc, squad
 from models.common.packing import PER_TOKEN, PackedBatch, Samples
 
 # What a question-answering network gives, in its order.
@@ -25,6 +25,24 @@ OUTPUTS = {"start_logits": PER_TOKEN, "end_logits": PER_TOKEN}
 # google-research/bert run_squad.py and transformers' utils_qa.py have the same defaults.
 DEFAULT_N_BEST_SIZE = 20
 DEFAULT_MAX_ANSWER_LENGTH = 30
+
+
+class Metric(NamedTuple):
+    """A metric of answers: reads its dataset, scores answers (question id -> text) to it, and of those scores `printed`
+    are shown and `best` says which weights are the best. Scores are in per cent."""
+
+    load_dataset: Callable[[Path | str], dict[str, Any]]
+    evaluate: Callable[[dict[str, Any], dict[str, str], str], dict[str, Any]]
+    printed: tuple[str, ...]
+    best: str
+
+
+# By the names that --assessment_method and the manifest's task block give them.
+METRICS = {
+    "squad": Metric(squad.load_dataset, squad.evaluate, ("exact_match", "f1"), "f1"),
+    "cmrc": Metric(cmrc.load_dataset, cmrc.evaluate, ("exact_match", "f1", "average"), "average"),
+}
+DEFAULT_METRIC = "squad"  # also of manifests from before there was another
 
 CHUNK_WINDOWS = 512  # bounds the memory of the padded arrays (512 x 384 float64 = 1.5 MB each)
 
@@ -121,16 +139,18 @@ def write_results(
     dataset: dict[str, Any],
     source: str = "dataset",
     seconds: float | None = None,
+    metric: str = DEFAULT_METRIC,
 ) -> dict[str, float | int]:
     """Score the answers and write predictions.json, nbest_predictions.json and eval.json into `folder`.
 
-    dataset: the parsed SQuAD file; source: what to call it in an error; seconds: what the model took for all windows.
+    dataset: the parsed SQuAD file; source: what to call it in an error; seconds: what the model took for all windows;
+    metric: a name of `METRICS`.
 
-    Returns what eval.json holds: "exact_match" and "f1" in per cent (`models.common.metrics.squad`), "questions",
+    Returns what eval.json holds: the metric's scores, "exact_match" and "f1" in per cent among them, "questions",
     "empty_answers", the number of questions for which no window had a span, and with `seconds` given
     "questions_per_second".
     """
-    scores: dict[str, float | int] = dict(squad.evaluate(dataset, predictions, source))
+    scores: dict[str, float | int] = dict(METRICS[metric].evaluate(dataset, predictions, source))
     scores["questions"] = len(predictions)
     scores["empty_answers"] = sum(not text for text in predictions.values())
     if seconds is not None:

@@ -1,0 +1,99 @@
+"""Tokens of many texts at once: characters that stand for themselves by a table, what lies between them by memory.
+
+A character stands for itself when neither neighbour can change its tokens: Chinese characters, punctuation marks, white
+space. The tokenizer itself tells, when one is met for the first time: "a", the character and "a" then give three words.
+All steps of BERT's tokenizer work character by character, or stop at such a character (accents belong to the letter
+before them), so a text is its such characters and, each on its own, the stretches between them, of which most come back
+again and again. In Chinese text nearly all is one look into a table, which numpy does for all texts together.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+from tokenizers import Encoding, Tokenizer
+
+from data_tools.feature_store import ranges, starts_of
+
+REMEMBERED_STRETCHES, LONGEST_REMEMBERED = 1 << 16, 64
+Pieces = tuple[list[int], list[int], list[int]]  # ids, starts, ends
+UNSEEN, IN_STRETCH, NO_TOKEN = -3, -2, -1  # in the table, beside ids
+CODES = 0x110000
+TEXT_END = "\n"  # stands for itself, and has no token
+
+
+class Tokens(NamedTuple):
+    """ids: int32 [T] of all texts, one behind the other; lengths: int64 [texts]; starts, ends: int32 [T], characters of
+    the text as given."""
+
+    ids: np.ndarray
+    lengths: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+
+
+class CharacterTokens:
+    """Gives what `tokenizer` gives, without special tokens."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._table = np.full(CODES, UNSEEN, np.int32)
+        self._known: dict[str, Pieces] = {}
+
+    def of(self, texts: Sequence[str]) -> Tokens:
+        """The tokens of all texts."""
+        joined = TEXT_END.join([*texts, ""])
+        begins = np.cumsum([0, *(len(text) + 1 for text in texts)])  # [texts + 1] of each text in `joined`
+        found = self._look_up(np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32))
+        single = np.flatnonzero(found >= 0)
+        inside = np.diff(found == IN_STRETCH, prepend=False, append=False)
+        first, behind = np.flatnonzero(inside).reshape(-1, 2).T  # of each stretch
+        stretches = self._stretches([joined[a:b] for a, b in zip(first.tolist(), behind.tolist(), strict=True)])
+        sizes = np.array([len(ids) for ids, _, _ in stretches], np.int64)
+        counts = np.zeros(len(found), np.int64)  # tokens that begin with each character
+        counts[single], counts[first] = 1, sizes
+        before = starts_of(counts)
+        table, remembered = before[single], ranges(before[first], sizes)  # the places of tokens from either source
+        columns = np.empty((3, before[-1]), np.int32)  # ids, starts, ends
+        columns[:, table] = found[single], single, single + 1
+        for column, parts in zip(columns, zip(*stretches, strict=True), strict=False):
+            column[remembered] = np.fromiter(chain.from_iterable(parts), np.int32, len(remembered))
+        columns[1:, remembered] += np.repeat(first, sizes).astype(np.int32)
+        lengths = np.diff(before[begins])
+        columns[1:] -= np.repeat(begins[:-1], lengths).astype(np.int32)
+        return Tokens(columns[0], lengths, columns[1], columns[2])
+
+    def _look_up(self, codes: np.ndarray) -> np.ndarray:
+        """Id, NO_TOKEN or IN_STRETCH of each character, int32."""
+        found = self._table[codes]
+        if (found == UNSEEN).any():
+            self._learn(np.unique(codes[found == UNSEEN]))
+            found = self._table[codes]
+        return found
+
+    def _stretches(self, texts: list[str]) -> list[Pieces]:
+        """Those of each."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        met: dict[str, Pieces] = {}
+        for text, encoding in zip(new, self._encoded(new), strict=True):
+            offsets = encoding.offsets
+            met[text] = (encoding.ids, [start for start, _ in offsets], [end for _, end in offsets])
+        found = [self._known.get(text) or met[text] for text in texts]
+        if len(self._known) + len(met) > REMEMBERED_STRETCHES:
+            self._known.clear()
+        self._known |= {text: pieces for text, pieces in met.items() if len(text) <= LONGEST_REMEMBERED}
+        return found
+
+    def _learn(self, codes: np.ndarray) -> None:
+        """Fill the table for characters met for the first time."""
+        characters = [chr(code) for code in codes.tolist()]
+        alone = self._encoded(characters)
+        between = self._encoded([f"a{character}a" for character in characters])
+        [letter] = self._encoded(["a"])
+        for code, own, all_three in zip(codes.tolist(), alone, between, strict=True):
+            stands_alone = all_three.ids == [*letter.ids, *own.ids, *letter.ids] and len(own.ids) < 2
+            self._table[code] = (own.ids or [NO_TOKEN])[0] if stands_alone else IN_STRETCH
+
+    def _encoded(self, texts: list[str]) -> list[Encoding]:
+        return self._tokenizer.encode_batch(texts, add_special_tokens=False)
