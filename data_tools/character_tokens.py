@@ -38,7 +38,7 @@ class CharacterTokens:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._table = np.full(CODES, UNSEEN, np.int32)
+        self._table: np.ndarray | None = None  # made with the first text, not before `limit_threads`
         self._known: dict[str, Pieces] = {}
 
     def of(self, texts: Sequence[str]) -> Tokens:
@@ -66,6 +66,10 @@ class CharacterTokens:
 
     def _look_up(self, codes: np.ndarray) -> np.ndarray:
         """Id, NO_TOKEN or IN_STRETCH of each character, int32."""
+        if self._table is None:
+            self._table = np.full(CODES, UNSEEN, np.int32)
+            # All those of the vocabulary at once: that is cheaper than a few with each batch of texts.
+            self._learn(np.array([ord(token) for token in self._tokenizer.get_vocab() if len(token) == 1], np.uint32))
         found = self._table[codes]
         if (found == UNSEEN).any():
             self._learn(np.unique(codes[found == UNSEEN]))
