@@ -44,7 +44,7 @@ class CharacterTokens:
     def of(self, texts: Sequence[str]) -> Tokens:
         """The tokens of all texts."""
         joined = TEXT_END.join([*texts, ""])
-        begins = np.cumsum([0, *(len(text) + 1 for text in texts)])  # [texts + 1] of each text in `joined`
+        begins = starts_of(np.fromiter(map(len, texts), np.int64, len(texts)) + 1)  # of each text in `joined`
         found = self._look_up(np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32))
         single = np.flatnonzero(found >= 0)
         inside = np.diff(found == IN_STRETCH, prepend=False, append=False)

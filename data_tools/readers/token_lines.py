@@ -95,7 +95,9 @@ def join_tokens(tokens: list[str], spaced: bool) -> tuple[str, list[tuple[int, i
     characters of a sentence that holds one: such files give Chinese text, digits and Latin letters too, by characters.
     """
     if not spaced:
-        return "".join(tokens), list(pairwise(accumulate(map(len, tokens), initial=0)))
+        text = "".join(tokens)
+        borders = range(len(text) + 1) if len(text) == len(tokens) else accumulate(map(len, tokens), initial=0)
+        return text, list(pairwise(borders))
     chinese = any(UNSPACED.search(token) for token in tokens)
     pieces: list[str] = []
     units: list[tuple[int, int]] = []
