@@ -24,7 +24,7 @@ from models.common.weights.names import canonical_shapes
 
 CARDS = (8, 16, 64, 256, 1024)
 SERVER_CARDS = 8
-HEADS = ("pooler", "heads.mlm", "heads.nsp")  # what models.bert.network.BertForPreTraining has beside the encoder
+HEADS = ("pooler", "heads.mlm", "heads.nsp")  # what models.common.nn.networks.PretrainingNetwork has beside the encoder
 VALUE_BYTES = 4  # gradients, parameters and moments are float32
 STATE_VALUES = 3  # a parameter and its two moments (AdamW, LAMB)
 # int32 columns of a sample in the original's files: three of 128 tokens, three of 20 targets, the next sentence.
@@ -104,7 +104,7 @@ class Gradients:
 
 
 def gradients(encoder: EncoderConfig) -> Gradients:
-    """Those of BertForPreTraining with this encoder."""
+    """Those of PretrainingNetwork with this encoder."""
     sizes = [prod(shape) for shape in canonical_shapes(encoder, HEADS).values()]
     return Gradients(len(sizes), sum(sizes))
 

@@ -1,4 +1,4 @@
-"""BERT's tokenizer (basic splitting + WordPiece) from a vocab.txt, with character offsets; the only one of the suite.
+"""The tokenizer of BERT and ERNIE (basic splitting + WordPiece) from a vocab.txt, with character offsets; the only one.
 
 The rules are Google's `tokenization.py`, run by the `tokenizers` library: clean text, space around CJK characters,
 lower-case and strip accents (uncased vocabularies only), split at white space and punctuation, longest match first.
@@ -13,7 +13,7 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from models.common.errors import UserError
+from models.common.errors import UserError, shorten
 from models.common.files import read_text, sha256_of
 
 PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
@@ -93,11 +93,16 @@ class WordSplitter:
 
 
 def read_vocab(path: Path | str) -> dict[str, int]:
-    """Read a vocab.txt (one token a line, the id is the line number from 0); the special tokens must be there."""
+    """Read a vocab.txt: one token a line, whose id is the line number from 0; the special tokens must be there.
+
+    ERNIE's says that number too, behind a tab: token<TAB>id. Raises `UserError` with file and line.
+    """
     # Not splitlines(): the Chinese vocabulary holds U+2028, which is a line end to Python but a token to BERT.
     lines = read_text(path).split("\n")
     if lines[-1] == "":
         lines.pop()
+    if any("\t" in line for line in lines):
+        lines = [_numbered_token(line, number, path) for number, line in enumerate(lines)]
     vocab: dict[str, int] = {}
     for number, token in enumerate(lines):
         if token in vocab:
@@ -110,6 +115,17 @@ def read_vocab(path: Path | str) -> dict[str, int]:
     if missing:
         raise UserError(f"{path}: the vocabulary lacks {', '.join(missing)}; is this the vocab.txt of a BERT model?")
     return vocab
+
+
+def _numbered_token(line: str, number: int, path: Path | str) -> str:
+    """The token of token<TAB>id, where the id is the line's number from 0."""
+    token, _, written = line.rpartition("\t")
+    if token and written == str(number):
+        return token
+    raise UserError(
+        f"{path}, line {number + 1}: expected a token, a tab and the id {number}, got {shorten(line)}; where one line "
+        "says its id all do, and ids count the lines from 0"
+    )
 
 
 def _bert_tokenizer(vocab: dict[str, int], lower_case: bool) -> Tokenizer:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from models.bert.network import BertForQuestionAnswering
 from models.common.device import set_device
+from models.common.nn.networks import SpanNetwork
 from models.common.runtime.mindspore_lite_runtime import build_program
 from models.common.weights.loading import load_into
 from models.common.weights.reading import read_checkpoint
@@ -41,7 +41,7 @@ def logits(packed, tiny_weights) -> tuple[np.ndarray, np.ndarray]:
     """Start and end logits [N, T] of all samples in MindSpore: no packing, no export, inputs from the .bin files."""
     set_device("CPU")
     checkpoint = read_checkpoint(tiny_weights)
-    network = BertForQuestionAnswering(checkpoint.config)
+    network = SpanNetwork(checkpoint.config)
     load_into(network, checkpoint.tensors, allow_unused=("pooler.*",))
     network.set_train(False)
     ids, mask, types = packed.arrays.values()

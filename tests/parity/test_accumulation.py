@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
-from models.bert import network as bert
-from models.common.nn import training
+from models.common.nn import networks, training
 from models.common.optim import optimizers
 from models.common.packing import PackedBatch, pack
 from models.common.tasks import classification, pretrain, span, tagging
@@ -54,24 +53,24 @@ def pretraining(samples, batch):
 # The network, the one around it that trains it, the inputs of a batch, and what its losses are means over.
 NETWORKS = {
     "pretraining": (
-        lambda: bert.BertForPreTraining(TINY, SLOTS), training.PretrainingTrainingNetwork, pretraining,
+        lambda: networks.PretrainingNetwork(TINY, SLOTS), training.PretrainingTrainingNetwork, pretraining,
         lambda samples, batch: [targets_of(samples, batch), samples_of(batch)],
     ),
     "span": (
-        lambda: bert.BertForQuestionAnswering(TINY), training.SpanTrainingNetwork,
+        lambda: networks.SpanNetwork(TINY), training.SpanTrainingNetwork,
         lambda samples, batch: span.training_inputs(samples, batch, SLOTS), lambda _, batch: [samples_of(batch)],
     ),
     "classification": (
-        lambda: bert.BertForSequenceClassification(TINY, CLASSES, SLOTS), training.ClassificationTrainingNetwork,
+        lambda: networks.ClassificationNetwork(TINY, CLASSES, SLOTS), training.ClassificationTrainingNetwork,
         lambda samples, batch: classification.training_inputs(samples, batch, SLOTS),
         lambda _, batch: [samples_of(batch)],
     ),
     "tagging": (
-        lambda: bert.BertForTokenClassification(TINY, CLASSES, SLOTS), training.TaggingTrainingNetwork, tags,
+        lambda: networks.TaggingNetwork(TINY, CLASSES, SLOTS), training.TaggingTrainingNetwork, tags,
         lambda _, batch: [tokens_of(batch)],
     ),
     "tagging with a field": (
-        lambda: bert.BertForTokenClassification(TINY, CLASSES, SLOTS, crf=True), training.TaggingTrainingNetwork, tags,
+        lambda: networks.TaggingNetwork(TINY, CLASSES, SLOTS, crf=True), training.TaggingTrainingNetwork, tags,
         lambda _, batch: [samples_of(batch)],
     ),
 }  # fmt: skip
@@ -161,7 +160,7 @@ def test_an_overflow_in_one_part_leaves_everything_as_it_was(samples):
 
 def test_parts_draw_their_dropout_like_steps(samples):
     config = dataclasses.replace(TINY, hidden_dropout_prob=0.5)
-    network = bert.BertForTokenClassification(config, CLASSES, SLOTS)
+    network = networks.TaggingNetwork(config, CLASSES, SLOTS)
     fill(network)
     frozen = optimizers.Momentum(network.trainable_params(), 0.0, 0.0, 0.999, EPS)
     whole = TrainStep(training.PartOfStep(training.TaggingTrainingNetwork(network)), frozen, 0.0)

@@ -1,6 +1,6 @@
-"""BERT against transformers: every layer, every output, the loss and the gradient of every parameter."""
+"""BERT and ERNIE against transformers: every layer, every output, the loss and the gradient of every parameter."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import SimpleNamespace
 
 import mindspore
@@ -10,10 +10,10 @@ import torch
 import transformers
 from mindspore import Tensor, nn
 
-from models.bert.network import BertForQuestionAnswering, BertModel
 from models.common.encoder_config import EncoderConfig
 from models.common.nn.dropout import Dropout
 from models.common.nn.kernels import accelerate
+from models.common.nn.networks import EncoderNetwork, SpanNetwork
 from models.common.nn.training import SpanTrainingNetwork
 from models.common.packing import pack, unpack_tokens
 from models.common.weights.canonical import load_config
@@ -53,7 +53,7 @@ def graph_mode():
 class Everything(nn.Cell):
     """Loss, gradients, hidden states and logits in one graph."""
 
-    def __init__(self, network: BertForQuestionAnswering) -> None:
+    def __init__(self, network: SpanNetwork) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
         self.loss_and_gradients = mindspore.value_and_grad(
@@ -107,19 +107,35 @@ def random_batch(config: EncoderConfig, rows: int, tokens: int, padded: bool, se
     return batch
 
 
-def torch_model(model_class: type, config: EncoderConfig, tensors: dict[str, np.ndarray]) -> torch.nn.Module:
-    """A transformers model with the given canonical weights, every one of which must find its place."""
-    model = model_class(transformers.BertConfig(**config.to_dict(), attn_implementation="eager")).eval()
-    prefix = "" if hasattr(model, "bert") else "bert."
-    state = {
-        HUGGING_FACE_BERT.from_canonical(name).removeprefix(prefix): torch.tensor(values)
-        for name, values in tensors.items()
-    }
+def torch_model(kind: str, config: EncoderConfig, tensors: dict[str, np.ndarray], **settings: int) -> torch.nn.Module:
+    """BERT or ERNIE of transformers with the given canonical weights, every one of which must find its place.
+
+    kind: "Model", "ForQuestionAnswering", ...; settings: further ones of its config.
+    """
+    family = "Ernie" if config.hidden_act == "relu" else "Bert"
+    settings = {**config.to_dict(), **settings, "attn_implementation": "eager"}
+    model = getattr(transformers, family + kind)(getattr(transformers, f"{family}Config")(**settings)).eval()
+    prefix = f"{model.base_model_prefix}." if kind == "Model" else ""
+    state = {peer_name(name, model).removeprefix(prefix): torch.tensor(values) for name, values in tensors.items()}
     model.load_state_dict(state, strict=True)
     return model
 
 
-def torch_everything(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> SimpleNamespace:
+def peer_name(name: str, model: torch.nn.Module) -> str:
+    """A canonical name in transformers, which calls the encoder after the family, and all that classifies alike."""
+    head, _, rest = name.rpartition(".")
+    if head in ("heads.classifier", "heads.tagger"):
+        return f"classifier.{rest}"
+    return HUGGING_FACE_BERT.from_canonical(name).replace("bert.", f"{model.base_model_prefix}.", 1)
+
+
+def peer_gradients(model: torch.nn.Module, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Canonical name -> gradient."""
+    parameters = dict(model.named_parameters())
+    return {name: parameters[peer_name(name, model)].grad.numpy() for name in names}
+
+
+def torch_everything(model: torch.nn.Module, batch: dict[str, np.ndarray], names: Iterable[str]) -> SimpleNamespace:
     """The same as `run_everything`. transformers' loss lets padding take part in the softmax, so a padded batch's
     reference loss is taken here from its logits, with padding masked out."""
     real = torch.tensor(batch["sequence_ids"]) > 0
@@ -144,7 +160,7 @@ def torch_everything(model: torch.nn.Module, batch: dict[str, np.ndarray]) -> Si
         states=[state.detach().numpy() for state in outputs.hidden_states],
         start=logits[0].detach().numpy(),
         end=logits[1].detach().numpy(),
-        gradients={HUGGING_FACE_BERT.to_canonical(n): p.grad.numpy() for n, p in model.named_parameters()},
+        gradients=peer_gradients(model, names),
     )
 
 
@@ -174,17 +190,17 @@ def pair(request):
     """Our network and the reference with the same random weights, and a batch shape."""
     config = CONFIGS[request.param]
     tensors = random_weights(config, ["heads.span"], seed=1)
-    network = BertForQuestionAnswering(config)
+    network = SpanNetwork(config)
     load_into(network, tensors)
-    reference = torch_model(transformers.BertForQuestionAnswering, config, tensors)
-    return config, Everything(network), reference, SHAPES[request.param]
+    reference = torch_model("ForQuestionAnswering", config, tensors)
+    return config, Everything(network), reference, SHAPES[request.param], tensors
 
 
 @pytest.mark.parametrize("padded", [False, True], ids=["full", "padded"])
 def test_question_answering_is_that_of_transformers(pair, padded):
-    config, cell, reference, shape = pair
+    config, cell, reference, shape, tensors = pair
     batch = random_batch(config, *shape, padded)
-    expected = torch_everything(reference, batch)
+    expected = torch_everything(reference, batch, tensors)
     assert_same(run_everything(cell, batch), expected, batch["sequence_ids"] > 0)
 
 
@@ -192,12 +208,12 @@ def test_question_answering_is_that_of_transformers(pair, padded):
 def test_pooled_output_is_that_of_transformers(name):
     config = CONFIGS[name]
     tensors = random_weights(config, ["pooler"], seed=2)
-    network = BertModel(config)
+    network = EncoderNetwork(config)
     load_into(network, tensors)
     batch = random_batch(config, *SHAPES[name], padded=True)
     hidden, pooled = network(*(Tensor(batch[name]) for name in NETWORK_INPUTS))
     with torch.no_grad():
-        expected = torch_model(transformers.BertModel, config, tensors)(
+        expected = torch_model("Model", config, tensors)(
             torch.tensor(batch["input_ids"]),
             attention_mask=torch.tensor(batch["sequence_ids"]),
             token_type_ids=torch.tensor(batch["token_type_ids"]),
@@ -210,12 +226,12 @@ def test_pooled_output_is_that_of_transformers(name):
 def test_real_weights_give_what_transformers_gives(minilm_dir):
     """MiniLM-L6 on English text; its span head is new, so both sides get ours."""
     config = load_config(minilm_dir / "config.json")
-    network = BertForQuestionAnswering(config, seed=3)
+    network = SpanNetwork(config, seed=3)
     bare = transformers.BertModel.from_pretrained(minilm_dir, attn_implementation="eager")
     tensors = {HUGGING_FACE_BERT.to_canonical(name): value.numpy() for name, value in bare.state_dict().items()}
     load_into(network, tensors, allow_unused=["pooler.*"], allow_new=["heads.span.*"])
     tensors = {name: parameter.asnumpy() for name, parameter in network.parameters_dict().items()}
-    reference = torch_model(transformers.BertForQuestionAnswering, config, tensors)
+    reference = torch_model("ForQuestionAnswering", config, tensors)
 
     tokenizer = transformers.BertTokenizer.from_pretrained(minilm_dir)
     questions = ["Who wrote the paper on attention?", "What does the network compute for padding?"]
@@ -227,7 +243,7 @@ def test_real_weights_give_what_transformers_gives(minilm_dir):
     batch["sequence_ids"] = encoded["attention_mask"].astype(np.int32)
     batch["start_positions"] = np.array([[9], [0]], np.int32)
     batch["end_positions"] = np.array([[13], [0]], np.int32)
-    expected = torch_everything(reference, batch)
+    expected = torch_everything(reference, batch, tensors)
     assert_same(run_everything(Everything(network), batch), expected, batch["sequence_ids"] > 0)
 
 
@@ -236,14 +252,14 @@ ROWS = ((2, 0, 3), (6, 4), (5, 7, 1))  # 20 tokens, 20 and 10
 MAX_SAMPLES = 4
 
 
-@pytest.fixture(scope="module", params=["plain", "kernels"])
+@pytest.fixture(scope="module", params=[("bert", "plain"), ("bert", "kernels"), ("ernie", "kernels")], ids="-".join)
 def packed(request):
     """A network, its weights and eight samples without padding, ready to be packed in any way."""
-    config = CONFIGS["bert"]
+    config = CONFIGS[request.param[0]]
     tensors = random_weights(config, ["heads.span"], seed=4)
-    network = BertForQuestionAnswering(config)
+    network = SpanNetwork(config)
     load_into(network, tensors)
-    if request.param == "kernels":
+    if request.param[1] == "kernels":
         assert accelerate(network), "needs a C++ compiler"
     generator = np.random.default_rng(5)
     starts = np.concatenate([[0], np.cumsum(LENGTHS)])
@@ -277,14 +293,14 @@ def test_packed_samples_are_those_that_run_alone(packed):
     batch, arrays = pack_for_training(packed.samples, ROWS)
     result = run_everything(packed.cell, arrays)
     ours = logits_by_sample(batch, result)
-    model = torch_model(transformers.BertForQuestionAnswering, packed.config, packed.tensors)
+    model = torch_model("ForQuestionAnswering", packed.config, packed.tensors)
     alone = []
     for sample, length in enumerate(LENGTHS):
         tokens = slice(packed.samples.starts[sample], packed.samples.starts[sample + 1])
         single = {name: values[None, tokens] for name, values in packed.samples.tokens.items()}
         single["sequence_ids"] = np.ones((1, length), np.int32)
         single |= {name: values[sample].reshape(1, 1) for name, values in packed.samples.scalars.items()}
-        alone.append(torch_everything(model, single))
+        alone.append(torch_everything(model, single, packed.tensors))
         gradients = {name: gradient.copy() for name, gradient in alone[-1].gradients.items()}
         alone[-1].gradients = gradients  # torch reuses the arrays
         theirs = np.stack([alone[-1].start[0], alone[-1].end[0]], -1)
@@ -314,7 +330,7 @@ def test_what_padding_holds_is_irrelevant(packed):
     assert padding[3].all() and padding[2].any()
     expected = run_everything(packed.cell, arrays)
     generator = np.random.default_rng(6)
-    for name, limit in (("input_ids", 97), ("token_type_ids", 2), ("position_ids", 40)):
+    for name, limit in (("input_ids", 50), ("token_type_ids", 2), ("position_ids", 23)):
         arrays[name] = np.where(padding, generator.integers(0, limit, padding.shape), arrays[name]).astype(np.int32)
     missing = arrays["sample_weights"] == 0
     for name in ("start_positions", "end_positions"):
@@ -331,7 +347,7 @@ def test_what_padding_holds_is_irrelevant(packed):
 def test_one_graph_takes_any_number_of_rows_and_tokens():
     """Compiled once for [None, None], the network gives the logits of the graphs with fixed shapes."""
     config = CONFIGS["bert"]
-    fixed, dynamic = BertForQuestionAnswering(config), BertForQuestionAnswering(config)
+    fixed, dynamic = SpanNetwork(config), SpanNetwork(config)
     dynamic.set_inputs(*[Tensor(shape=[None, None], dtype=mindspore.int32)] * 4)
     for rows, tokens in ((2, 9), (3, 14)):
         batch = random_batch(config, rows, tokens, padded=True)
@@ -342,7 +358,7 @@ def test_one_graph_takes_any_number_of_rows_and_tokens():
 
 def test_dropout_follows_the_key_and_every_site_has_its_own_stream():
     config = CONFIGS["bert"]
-    network = BertForQuestionAnswering(config, seed=9)
+    network = SpanNetwork(config, seed=9)
     sites = [cell for _, cell in network.cells_and_names() if isinstance(cell, Dropout)]
     assert len(sites) == 1 + 3 * config.num_hidden_layers
     assert len({cell.stream for cell in sites}) == len(sites)
@@ -356,8 +372,8 @@ def test_dropout_follows_the_key_and_every_site_has_its_own_stream():
 
 def test_initial_weights_depend_on_the_seed_and_the_name_alone():
     config = CONFIGS["bert"]
-    first, again, other = (BertForQuestionAnswering(config, seed=seed).parameters_dict() for seed in (7, 7, 8))
-    bare = BertModel(config, seed=7).parameters_dict()
+    first, again, other = (SpanNetwork(config, seed=seed).parameters_dict() for seed in (7, 7, 8))
+    bare = EncoderNetwork(config, seed=7).parameters_dict()
     assert {name: value.shape for name, value in first.items()} == canonical_shapes(config, ["heads.span"])
     assert {name: value.shape for name, value in bare.items()} == canonical_shapes(config, ["pooler"])
     for name, parameter in first.items():

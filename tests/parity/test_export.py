@@ -15,12 +15,12 @@ from mindspore.train.mind_ir_pb2 import ModelProto
 from data_tools.convert import SquadConversion, convert_squad
 from data_tools.features.span import SpanOptions
 from models.bert.export import main
-from models.bert.network import BertForQuestionAnswering
 from models.common.cli import run_main
 from models.common.device import set_device
 from models.common.errors import UserError
 from models.common.export import mindir
 from models.common.export.manifest import read_manifest
+from models.common.nn.networks import SpanNetwork
 from models.common.runtime.mindspore_lite_runtime import MindSporeLiteRuntime
 from models.common.weights.canonical import save_canonical, save_companions
 from models.common.weights.loading import load_into
@@ -51,7 +51,7 @@ def features(tmp_path_factory, minilm_dir) -> Path:
 def network(tiny_weights) -> nn.Cell:
     set_device("CPU")
     checkpoint = read_checkpoint(tiny_weights)
-    network = BertForQuestionAnswering(checkpoint.config)
+    network = SpanNetwork(checkpoint.config)
     load_into(network, checkpoint.tensors, allow_unused=("pooler.*",))
     network.set_train(False)
     return network

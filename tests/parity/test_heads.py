@@ -6,17 +6,15 @@ import mindspore
 import numpy as np
 import pytest
 import torch
-import transformers
 from mindspore import Tensor, nn
 from mindspore.train.mind_ir_pb2 import ModelProto
 
-from models.bert.network import BertForSequenceClassification, BertForTokenClassification
 from models.common.export.mindir import load_graph, write_mindir
 from models.common.nn.dropout import Dropout
 from models.common.nn.losses import classification_loss, regression_loss, tagging_loss
+from models.common.nn.networks import ClassificationNetwork, TaggingNetwork
 from models.common.nn.training import ClassificationTrainingNetwork, TaggingTrainingNetwork
 from models.common.packing import pack, unpack_tokens
-from models.common.weights.names import HUGGING_FACE_BERT
 from tests.parity.test_bert_network import (
     CONFIGS,
     LENGTHS,
@@ -25,6 +23,8 @@ from tests.parity.test_bert_network import (
     assert_close,
     assert_same_gradients,
     graph_mode,  # noqa: F401
+    peer_gradients,
+    torch_model,
 )
 from tests.parity.test_crf import viterbi
 from tests.tolerances import TOLERANCES
@@ -66,33 +66,13 @@ def fill(network: nn.Cell) -> dict[str, np.ndarray]:
     return tensors
 
 
-def peer_name(name: str) -> str:
-    """transformers calls the last layer of both models `classifier`."""
-    head, _, rest = name.rpartition(".")
-    return f"classifier.{rest}" if head.startswith("heads.") else HUGGING_FACE_BERT.from_canonical(name)
-
-
-def peer(model_class: type, tensors: dict[str, np.ndarray], labels: int) -> torch.nn.Module:
-    model = model_class(transformers.BertConfig(**CONFIG.to_dict(), num_labels=labels, attn_implementation="eager"))
-    state = {peer_name(name): torch.tensor(values) for name, values in tensors.items()}
-    model.load_state_dict(state, strict=True)
-    return model.eval()
-
-
-def peer_gradients(model: torch.nn.Module, loss: torch.Tensor, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    model.zero_grad()
-    loss.backward()
-    parameters = dict(model.named_parameters())
-    return {name: parameters[peer_name(name)].grad.numpy() for name in tensors}
-
-
 @pytest.fixture(scope="module")
 def samples():
     """Eight samples of 1 to 12 tokens."""
     rng = np.random.default_rng(5)
     starts = np.concatenate([[0], np.cumsum(LENGTHS)])
     tokens = {
-        "input_ids": rng.integers(1, CONFIG.vocab_size, starts[-1]).astype(np.int32),
+        "input_ids": rng.integers(1, CONFIGS["ernie"].vocab_size, starts[-1]).astype(np.int32),
         "token_type_ids": rng.integers(0, 2, starts[-1]).astype(np.int32),
     }
     tags = rng.integers(0, LABELS, starts[-1]).astype(np.int32)
@@ -121,14 +101,16 @@ def packed_tags(samples: SimpleNamespace, batch) -> np.ndarray:
     return tags
 
 
-@pytest.fixture(scope="module", params=["classes", "numbers"])
+@pytest.fixture(scope="module", params=[("bert", "classes"), ("bert", "numbers"), ("ernie", "classes")], ids="-".join)
 def classifier(request):
     """A classification, or a regression, and transformers' model."""
-    outputs = LABELS if request.param == "classes" else 1
-    network = BertForSequenceClassification(CONFIG, outputs, SLOTS)
+    family, kind = request.param
+    outputs = LABELS if kind == "classes" else 1
+    network = ClassificationNetwork(CONFIGS[family], outputs, SLOTS)
     tensors = fill(network)
     cell = Everything(network, ClassificationTrainingNetwork(network))
-    return cell, tensors, peer(transformers.BertForSequenceClassification, tensors, outputs), request.param
+    model = torch_model("ForSequenceClassification", CONFIGS[family], tensors, num_labels=outputs)
+    return cell, tensors, model, kind
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
@@ -145,7 +127,9 @@ def test_classification_is_that_of_transformers(classifier, samples, packing):
     ours = result.outputs[batch.rows, batch.slots]
     assert_close(ours, expected.logits.detach().numpy()[batch.samples], "logits")
     assert_close(result.loss, expected.loss.item(), "loss")
-    assert_same_gradients(result.gradients, peer_gradients(model, expected.loss, tensors))
+    model.zero_grad()
+    expected.loss.backward()
+    assert_same_gradients(result.gradients, peer_gradients(model, tensors))
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
@@ -157,21 +141,23 @@ def test_tagging_is_that_of_transformers(tagger, samples, packing):
     for sample, ours in unpack_tokens(batch, result.outputs, LENGTHS):
         assert_close(ours, expected.logits[sample, : LENGTHS[sample]].detach().numpy(), "logits", f"of {sample}")
     assert_close(result.loss, expected.loss.item(), "loss")
-    assert_same_gradients(result.gradients, peer_gradients(model, expected.loss, tensors))
+    model.zero_grad()
+    expected.loss.backward()
+    assert_same_gradients(result.gradients, peer_gradients(model, tensors))
 
 
-@pytest.fixture(scope="module")
-def tagger():
-    network = BertForTokenClassification(CONFIG, LABELS, SLOTS)
+@pytest.fixture(scope="module", params=["bert", "ernie"])
+def tagger(request):
+    network = TaggingNetwork(CONFIGS[request.param], LABELS, SLOTS)
     tensors = fill(network)
-    model = peer(transformers.BertForTokenClassification, tensors, LABELS)
+    model = torch_model("ForTokenClassification", CONFIGS[request.param], tensors, num_labels=LABELS)
     return Everything(network, TaggingTrainingNetwork(network)), tensors, model
 
 
 def test_field_over_lstm_in_a_network(samples):
     """The parts are proved elsewhere. Here: the path is the best one for the network's own scores, the loss is -log p
     of the labels for these, and how samples are packed changes neither."""
-    network = BertForTokenClassification(CONFIG, LABELS, SLOTS, crf=True, lstm=True)
+    network = TaggingNetwork(CONFIG, LABELS, SLOTS, crf=True, lstm=True)
     tensors = fill(network)
     cell = Everything(network, TaggingTrainingNetwork(network))
     field = {name: torch.tensor(tensors[f"heads.crf.{name}"]).double() for name in ("transitions", "start", "end")}
@@ -208,7 +194,7 @@ def negative_log_likelihood(scores: torch.Tensor, tags: np.ndarray, field: dict[
 
 @pytest.mark.parametrize(
     "network",
-    [BertForSequenceClassification(CONFIG, 3, 2), BertForTokenClassification(CONFIG, 3, 2, crf=True, lstm=True)],
+    [ClassificationNetwork(CONFIG, 3, 2), TaggingNetwork(CONFIG, 3, 2, crf=True, lstm=True)],
     ids=["classification", "tagging"],
 )
 def test_the_dropout_of_a_head_has_a_stream_of_its_own(network):
@@ -229,9 +215,9 @@ def test_a_batch_without_samples_costs_nothing():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: BertForSequenceClassification(CONFIG, LABELS, SLOTS),
-        lambda: BertForTokenClassification(CONFIG, LABELS, SLOTS, crf=True),
-        lambda: BertForTokenClassification(CONFIG, LABELS, SLOTS, crf=True, lstm=True),
+        lambda: ClassificationNetwork(CONFIG, LABELS, SLOTS),
+        lambda: TaggingNetwork(CONFIG, LABELS, SLOTS, crf=True),
+        lambda: TaggingNetwork(CONFIG, LABELS, SLOTS, crf=True, lstm=True),
     ],
     ids=["classification", "field", "field over LSTM"],
 )

@@ -23,7 +23,7 @@ from transformers import (
 from models.common.errors import UserError
 from models.common.weights.arrays import same_bits
 from models.common.weights.canonical import save_canonical
-from models.common.weights.formats import FORMATS
+from models.common.weights.formats import BERT
 from models.common.weights.reading import read_checkpoint
 from models.common.weights.writing import write_checkpoint
 from tests.weights_data import DTYPES, TINY, assert_same, load_any, random_tensors, run
@@ -200,8 +200,8 @@ def test_missing_and_extra_tensors_are_both_listed(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("other", FORMATS)
-@pytest.mark.parametrize("first", FORMATS)
+@pytest.mark.parametrize("other", BERT.formats)
+@pytest.mark.parametrize("first", BERT.formats)
 def test_every_pair_round_trips_bit_for_bit(tmp_path, first, other, dtype):
     tensors = random_tensors(dtype=dtype)
     start = write_checkpoint(first, tmp_path / "start", TINY, tensors)
@@ -243,7 +243,7 @@ def test_a_bare_ckpt_of_ours_needs_its_config(tmp_path):
     assert read_checkpoint(start, config_file=config).config == TINY
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", BERT.formats)
 def test_a_summary_says_what_weights_were_taken_for(tmp_path, kind):
     tensors = random_tensors(groups=("heads.span",))
     file = write_checkpoint(kind, tmp_path, TINY, tensors)

@@ -10,11 +10,11 @@ import torch
 from mindspore import Tensor
 from mindspore.train.mind_ir_pb2 import ModelProto, TensorProto
 
-from models.bert.network import BertForQuestionAnswering
 from models.common.encoder_config import EncoderConfig
 from models.common.errors import UserError
 from models.common.nn import precision
 from models.common.nn.kernels import accelerate
+from models.common.nn.networks import SpanNetwork
 from models.common.nn.relative import from_band, to_band
 from models.common.nn.sinusoids import sinusoids
 from tests.parity import test_bert_network as bert
@@ -80,7 +80,7 @@ def nezha(config: EncoderConfig, w: dict[str, torch.Tensor], ids: torch.Tensor, 
 def model(request):
     """A network with random weights, and these."""
     config = CONFIGS[request.param]
-    network = BertForQuestionAnswering(config)
+    network = SpanNetwork(config)
     rng = np.random.default_rng(4)
     tensors = {}
     for name, parameter in network.parameters_dict().items():
@@ -144,7 +144,7 @@ def test_names_and_the_order_of_tokens(model):
 def test_kernels_change_nothing():
     """The fused attention knows no relative positions; what else is fused stays so."""
     config = CONFIGS["learned"]
-    plain, fast = BertForQuestionAnswering(config, seed=3), BertForQuestionAnswering(config, seed=3)
+    plain, fast = SpanNetwork(config, seed=3), SpanNetwork(config, seed=3)
     assert accelerate(fast), "needs a C++ compiler"
     batch = bert.random_batch(config, 3, 12, padded=True)
     inputs = [Tensor(batch[name]) for name in bert.NETWORK_INPUTS]
@@ -218,13 +218,13 @@ def device_with_float16(monkeypatch):
 
 def test_float16_is_refused_on_a_cpu():
     with pytest.raises(UserError, match=r"compute_type float16: a CPU computes in float32.*--device_target"):
-        BertForQuestionAnswering(config_of("none", "float16"))
+        SpanNetwork(config_of("none", "float16"))
 
 
 @pytest.mark.usefixtures("device_with_float16")
 @pytest.mark.parametrize("kind", ["none", "learned"])
 def test_float16_gives_about_what_float32_gives(kind):
-    half, full = (BertForQuestionAnswering(config_of(kind, compute), seed=1) for compute in ("float16", "float32"))
+    half, full = (SpanNetwork(config_of(kind, compute), seed=1) for compute in ("float16", "float32"))
     batch = bert.random_batch(config_of(kind, "float16"), 3, 12, padded=True)
     inputs, real = [Tensor(batch[name]) for name in bert.NETWORK_INPUTS], batch["sequence_ids"] > 0
     for ours, theirs in zip(half(*inputs), full(*inputs), strict=True):
@@ -242,7 +242,7 @@ def test_what_float16_cannot_hold_becomes_its_largest_number():
 @pytest.mark.parametrize("kind", ["none", "learned"])
 def test_what_a_float16_graph_computes_in(kind, tmp_path):
     """Products and activations in float16; softmax, LayerNorm, head and parameters in float32."""
-    network = BertForQuestionAnswering(config_of(kind, "float16"))
+    network = SpanNetwork(config_of(kind, "float16"))
     inputs = [Tensor(np.ones((2, 9), np.int32))] * 4
     mindspore.export(network, *inputs, file_name=str(tmp_path / "graph"), file_format="MINDIR")
     model = ModelProto.FromString((tmp_path / "graph.mindir").read_bytes())

@@ -9,9 +9,9 @@ import onnxruntime
 import pytest
 from mindspore import Tensor
 
-from models.bert.network import BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
 from models.common.encoder_config import EncoderConfig
 from models.common.export.onnx_graph.build import Layout, build
+from models.common.nn.networks import ClassificationNetwork, SpanNetwork, TaggingNetwork
 from models.common.weights.loading import load_into
 from tests.parity.test_bert_network import graph_mode, random_weights  # noqa: F401
 from tests.tolerances import TOLERANCES
@@ -35,9 +35,9 @@ PADDED = {17: ((17,), (3,), (1,)), 1: ((1,),)}
 
 def network(config: EncoderConfig, tensors: dict[str, np.ndarray], task: str, samples: int):
     classes = {
-        "span": lambda: BertForQuestionAnswering(config),
-        "classification": lambda: BertForSequenceClassification(config, LABELS, samples),
-        "tagging": lambda: BertForTokenClassification(
+        "span": lambda: SpanNetwork(config),
+        "classification": lambda: ClassificationNetwork(config, LABELS, samples),
+        "tagging": lambda: TaggingNetwork(
             config, LABELS, samples, crf="heads.crf.end" in tensors, lstm="heads.lstm.forward.bias" in tensors
         ),
     }
@@ -99,14 +99,20 @@ def assert_same(found: list[np.ndarray], wanted: list[np.ndarray], arrays: dict[
             np.testing.assert_allclose(one[real], other[real], rtol, atol)
 
 
-CASES = [(head, "none") for head in HEADS] + [("span", "learned"), ("span", "sinusoidal")]
+KINDS = {
+    "bert": {},
+    "ernie": {"hidden_act": "relu", "layer_norm_eps": 1e-5},
+    "learned": {"relative_kind": "learned"},
+    "sinusoidal": {"relative_kind": "sinusoidal"},
+}
+CASES = [(head, kind) for head in HEADS for kind in ("bert", "ernie")] + [("span", "learned"), ("span", "sinusoidal")]
 
 
-@pytest.mark.parametrize(("head", "relative"), CASES)
+@pytest.mark.parametrize(("head", "kind"), CASES)
 @pytest.mark.parametrize("packed", [True, False])
-def test_a_dynamic_graph_is_the_network_at_every_shape(head, packed, relative):
+def test_a_dynamic_graph_is_the_network_at_every_shape(head, packed, kind):
     task, groups = HEADS[head]
-    config = dataclasses.replace(CONFIG, relative_kind=relative)
+    config = dataclasses.replace(CONFIG, **KINDS[kind])
     tensors = random_weights(config, groups, 3, LABELS)
     found = session(build(task, config, tensors, Layout(None, None, 17, SLOTS if packed else None)))
     cell = network(config, tensors, task, SLOTS if packed else 1)

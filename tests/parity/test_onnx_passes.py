@@ -1,6 +1,7 @@
 """Passes over graphs of several exporters: a place for every layer, the same answers before and after."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from models.common.export.onnx_graph.build import Layout, build
 from models.common.export.onnx_passes.apply import PASSES, apply
 from models.common.export.onnx_passes.recognise import attentions
 from tests.parity.test_bert_network import random_weights
-from tests.parity.test_onnx_graph import CONFIG, HEADS
+from tests.parity.test_onnx_graph import CONFIG, HEADS, KINDS
 from tests.tolerances import TOLERANCES
 
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
@@ -90,6 +91,8 @@ def exported(tmp_path_factory) -> dict[str, bytes]:
         graphs[name] = ir.to_proto(model).SerializeToString()
     model = build("span", CONFIG, weights, Layout(3, 10, 40, None))
     graphs["ours static"] = ir.to_proto(model).SerializeToString()
+    model = build("span", replace(CONFIG, **KINDS["ernie"]), weights, Layout(None, None, 40, None))
+    graphs["ours ernie"] = ir.to_proto(model).SerializeToString()
     return graphs
 
 
@@ -115,6 +118,8 @@ CASES = [
     *((name, ("flatten_tokens", "split_key_transpose", "expand_mask")) for name in GRAPHS if name != "dynamo"),
     *((name, ("unpad",)) for name in WITH_PADDING),
     *((name, ("fuse_attention", "fuse_gelu", "unpad")) for name in WITH_PADDING),
+    ("ours ernie", ("flatten_tokens", "split_key_transpose", "expand_mask")),
+    ("ours ernie", ("fuse_attention", "unpad")),
 ]
 
 

@@ -9,8 +9,8 @@ import torch
 import transformers
 from mindspore import Tensor, nn
 
-from models.bert.network import BertForPreTraining
 from models.common.nn.kernels import accelerate
+from models.common.nn.networks import PretrainingNetwork
 from models.common.nn.training import PretrainingEvaluationNetwork, PretrainingTrainingNetwork
 from models.common.packing import pack
 from models.common.tasks import pretrain
@@ -35,7 +35,7 @@ SLOTS, TARGETS = 4, 16  # samples a row, and targets a batch, have room for
 class Everything(nn.Cell):
     """Losses, gradients of their sum, outputs, and what an evaluation gives, in one graph."""
 
-    def __init__(self, network: BertForPreTraining) -> None:
+    def __init__(self, network: PretrainingNetwork) -> None:
         super().__init__(auto_prefix=False)
         self.network, self.training = network, PretrainingTrainingNetwork(network)
         self.evaluation = PretrainingEvaluationNetwork(network)
@@ -78,7 +78,7 @@ def torch_batch(samples: SimpleNamespace, width: int) -> dict[str, torch.Tensor]
 @pytest.fixture(scope="module", params=["plain", "kernels"])
 def pair(request, tmp_path_factory):
     """Our network, and transformers' with its weights, which went through `migrate`."""
-    network = BertForPreTraining(CONFIG, SLOTS)
+    network = PretrainingNetwork(CONFIG, SLOTS)
     tensors = fill(network)
     folder = tmp_path_factory.mktemp("weights")
     save_canonical(folder / "ours", CONFIG, tensors)
@@ -147,7 +147,7 @@ def test_scores_are_those_of_transformers(pair, packing):
 
 @pytest.mark.usefixtures("device_with_float16")
 def test_float16_gives_about_what_float32_gives():
-    half, full = (BertForPreTraining(config_of("none", compute), SLOTS, seed=1) for compute in ("float16", "float32"))
+    half, full = (PretrainingNetwork(config_of("none", compute), SLOTS, seed=1) for compute in ("float16", "float32"))
     samples = pretraining_samples(5, LENGTHS, 97)
     batch = pack(samples, ROWS, row_length=20)
     inputs = [Tensor(array) for array in pretrain.training_inputs(samples, batch, SLOTS, TARGETS)[:5]]

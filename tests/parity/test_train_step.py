@@ -7,8 +7,8 @@ import torch
 import transformers
 from mindspore import Tensor, nn
 
-from models.bert.network import BertForQuestionAnswering
 from models.common.encoder_config import EncoderConfig
+from models.common.nn.networks import SpanNetwork
 from models.common.nn.training import SpanTrainingNetwork
 from models.common.optim import optimizers
 from models.common.optim.groups import decays
@@ -78,7 +78,7 @@ def torch_losses_and_weights(state, batches, rate, clip):
 
 
 def ours_losses_and_weights(tensors, batches, rate, clip, max_samples, loss_scale):
-    network = BertForQuestionAnswering(CONFIG)
+    network = SpanNetwork(CONFIG)
     load_into(network, tensors)
     optimizer = optimizers.AdamW(network.trainable_params(), 0.1, 0.9, 0.999, EPS)
     step = TrainStep(SpanTrainingNetwork(network), optimizer, clip, loss_scaled=loss_scale != 1.0)
@@ -125,7 +125,7 @@ def test_steps_equal_torch(start, max_samples, clip, loss_scale):
 
 def test_an_overflow_leaves_everything_as_it_was(start):
     _, tensors = start
-    network = BertForQuestionAnswering(CONFIG)
+    network = SpanNetwork(CONFIG)
     load_into(network, tensors)
     optimizer = optimizers.AdamW(network.trainable_params(), 0.1, 0.9, 0.999, EPS)
     step = TrainStep(SpanTrainingNetwork(network), optimizer, 1.0, loss_scaled=True)
@@ -148,7 +148,7 @@ def test_each_tensor_is_clipped_by_itself_as_in_the_original(start, loss_scale):
     batch = pack(samples, plan_rows(samples.lengths, ROW), ROW, row_count=SAMPLES)
     arrays = [Tensor(array) for array in span.training_inputs(samples, batch, 8)]
     for limit in (0.0, 0.05):
-        network = BertForQuestionAnswering(CONFIG)
+        network = SpanNetwork(CONFIG)
         load_into(network, tensors)
         optimizer = optimizers.Momentum(network.trainable_params(), 0.0, 0.0, 0.999, EPS)
         step = TrainStep(SpanTrainingNetwork(network), optimizer, limit, loss_scale != 1.0, clip="tensor")

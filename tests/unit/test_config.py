@@ -6,7 +6,7 @@ import dataclasses
 import pytest
 import yaml
 
-from models.bert.config import RECIPES
+from models.bert import config as bert
 from models.common.config import (
     add_flags,
     given_flags,
@@ -23,9 +23,10 @@ from models.common.finetune.classification import ClassificationConfig
 from models.common.finetune.span import SpanConfig
 from models.common.finetune.tagging import TaggingConfig
 from models.common.pretrain.settings import PretrainConfig
+from models.ernie import config as ernie
 
 COMMANDS = {
-    "run_squad": SpanConfig, "run_classifier": ClassificationConfig, "run_ner": TaggingConfig,
+    "run_squad": SpanConfig, "run_mrc": SpanConfig, "run_classifier": ClassificationConfig, "run_ner": TaggingConfig,
     "run_pretrain": PretrainConfig,
 }  # fmt: skip
 
@@ -106,17 +107,18 @@ def test_damaged_yaml_names_file_and_line(tmp_path):
         load_yaml(path)
 
 
-def test_every_recipe_resolves_and_says_where_it_comes_from():
-    recipes = load_yaml(RECIPES)
+@pytest.mark.parametrize("family", [bert, ernie], ids=lambda family: family.NETWORKS.model)
+def test_every_recipe_resolves_and_says_where_it_comes_from(family):
+    recipes = load_yaml(family.RECIPES)
     assert recipes
     for name, recipe in recipes.items():
         command = recipe["about"]["command"]
-        resolve(COMMANDS[command], [(name, load_recipe(RECIPES, name, command))])
+        resolve(COMMANDS[command], [(name, load_recipe(family.RECIPES, name, command))])
         assert {"source", "expected"} <= set(recipe["about"]), name
 
 
 def test_an_unknown_recipe_lists_the_known():
     with pytest.raises(UserError, match=r"no recipe 'nope'; it has: .*squad_base"):
-        load_recipe(RECIPES, "nope", "run_squad")
+        load_recipe(bert.RECIPES, "nope", "run_squad")
     with pytest.raises(UserError, match=r"'cola' is no recipe of run_squad; it has: .*squad_base"):
-        load_recipe(RECIPES, "cola", "run_squad")
+        load_recipe(bert.RECIPES, "cola", "run_squad")

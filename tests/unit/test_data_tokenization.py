@@ -7,6 +7,7 @@ import pytest
 from transformers import BertTokenizer
 
 from benchmarks.google_squad import GoogleTokenizer
+from data_tools.readers.classification import KNOWN_LAYOUTS, ClassificationReader
 from data_tools.readers.squad import SquadReader
 from data_tools.tokenization import WordPieceTokenizer, read_vocab
 from models.common.errors import UserError
@@ -94,6 +95,47 @@ def test_vocabulary_problems_are_named(tmp_path):
         read_vocab(path)
     path.write_bytes(b"[PAD]\r\n[UNK]\r\n[CLS]\r\n[SEP]\r\n\xe2\x80\xa8\r\nlast")
     assert list(read_vocab(path)) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "\u2028", "last"]
+
+
+def test_ernies_vocabulary_gives_the_tokens_of_transformers(shared_data, tmp_path):
+    """Its file says the ids, which transformers does not read: it gets the same tokens without them."""
+    path = shared_data / "vocab/ernie1.0_vocab.txt"
+    pairs = [line.split("\t") for line in path.read_bytes().decode().removesuffix("\n").split("\n")]
+    assert read_vocab(path) == {token: int(number) for token, number in pairs} and len(pairs) == 17964
+    plain = tmp_path / "vocab.txt"
+    plain.write_text("".join(f"{token}\n" for token, _ in pairs), encoding="utf-8")
+    ours, theirs = WordPieceTokenizer(path, lower_case=True), BertTokenizer(vocab=str(plain), do_lower_case=True)
+    assert (ours.vocab["[PAD]"], ours.cls_id, ours.sep_id, ours.mask_id, ours.unknown_id) == (0, 1, 2, 3, 17963)
+    reviews = ClassificationReader(shared_data / "chnsenticorp/dev.tsv", KNOWN_LAYOUTS["chnsenticorp"])
+    texts = [record.text_a for record in reviews]
+    for file in ("cmrc2018/trial.json", "drcd/DRCD_dev.json"):
+        for paragraph in list(SquadReader(shared_data / file))[:100]:
+            texts += [paragraph.context, *(question.text for question in paragraph.questions)]
+    reference = theirs(texts, add_special_tokens=False, return_offsets_mapping=True)
+    for encoding, ids, offsets in zip(
+        ours.encode(texts), reference["input_ids"], reference["offset_mapping"], strict=True
+    ):
+        assert encoding.ids == ids and encoding.offsets == [tuple(pair) for pair in offsets]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[PAD]\t0\n[UNK]\t1\n[CLS]\t3\n", r"line 3: expected a token, a tab and the id 2, got .*CLS"),
+        ("[PAD]\n[UNK]\t1\n", r"line 1: expected a token, a tab and the id 0, got '.PAD.'; where one line says its id"),
+        ("[PAD]\t1\n[UNK]\t2\n", r"line 1: expected a token, a tab and the id 0"),
+        ("[PAD]\t0\n[UNK]\n", r"line 2: expected a token, a tab and the id 1, got '.UNK.'"),
+        ("[PAD]\t0\n[UNK]\t01\n", r"line 2: expected a token, a tab and the id 1"),
+        ("[PAD]\t0\n\t1\n", r"line 2: expected a token, a tab and the id 1"),
+        ("[PAD]\t0\n[PAD]\t1\n", r"line 2: token '.PAD.' was already on line 1"),
+        ("[PAD]\t0\n[UNK]\t1\n", r"lacks .CLS., .SEP."),
+    ],
+)
+def test_ids_that_are_not_the_numbers_of_the_lines_are_refused(tmp_path, content, message):
+    path = tmp_path / "vocab.txt"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_vocab(path)
 
 
 def _character(rng: random.Random) -> str:

@@ -78,18 +78,27 @@ def test_nothing_of_the_project_imports_tests_or_benchmarks():
         assert not any(name.split(".")[0] in ("tests", "benchmarks") for name in imports_of(path)), path
 
 
+# What every family has; beside them the command for questions, which has the name that its original gave it.
+FAMILIES = {"bert": "run_squad", "ernie": "run_mrc"}
+OF_A_FAMILY = (
+    "config", "evaluate", "export", "postprocess", "predict", "preprocess", "pretrain_eval", "run_classifier",
+    "run_ner", "run_pretrain",
+)  # fmt: skip
+
+
+def test_families_have_the_same_files():
+    for family, questions in FAMILIES.items():
+        folder = REPOSITORY / "models" / family
+        files = {path.stem for path in folder.glob("*.py")}
+        assert files >= {*OF_A_FAMILY, "quantize", questions}
+        assert all((folder / name).is_file() for name in ("networks.yaml", "recipes.yaml"))
+
+
 @pytest.mark.parametrize(
     "module",
     [
+        *(f"models.{family}.{name}" for family, questions in FAMILIES.items() for name in (*OF_A_FAMILY, questions)),
         "models.bert.bert_process",
-        "models.bert.config",
-        "models.bert.export",
-        "models.bert.postprocess",
-        "models.bert.predict",
-        "models.bert.preprocess",
-        "models.bert.run_classifier",
-        "models.bert.run_ner",
-        "models.bert.run_squad",
         "models.bert.migrate",
         "models.common.config",
         "models.common.export.manifest",
@@ -98,6 +107,7 @@ def test_nothing_of_the_project_imports_tests_or_benchmarks():
         "models.common.launch.supervise",
         "models.common.metrics.classification",
         "models.common.metrics.cluener",
+        "models.common.metrics.cmrc",
         "models.common.metrics.entities",
         "models.common.metrics.squad",
         "models.common.packing",

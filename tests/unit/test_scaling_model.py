@@ -6,13 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig
-from transformers import BertForPreTraining as HuggingFaceBert
+from transformers import BertConfig, BertForPreTraining
 
 from benchmarks import scaling_model
 from benchmarks.scaling_model import HOP_BETWEEN, HOP_INSIDE, SERVER_CARDS
 from models.bert.config import NETWORKS
-from models.bert.network import BertForPreTraining
+from models.common.nn.networks import PretrainingNetwork
 from tests.tiny import TINY
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "pretraining_at_scale.md"
@@ -29,14 +28,14 @@ def test_the_document_holds_what_the_command_writes(tmp_path):
 def test_gradients_are_those_of_the_network_in_transformers(name):
     encoder = NETWORKS.named(name)
     with torch.device("meta"):
-        network = HuggingFaceBert(BertConfig(**encoder.to_dict()))
+        network = BertForPreTraining(BertConfig(**encoder.to_dict()))
     network.tie_weights()
     sizes = [parameter.numel() for parameter in network.parameters()]
     assert scaling_model.gradients(encoder) == scaling_model.Gradients(len(sizes), sum(sizes))
 
 
 def test_gradients_are_those_of_our_network():
-    sizes = [parameter.size for parameter in BertForPreTraining(TINY, 2).trainable_params()]
+    sizes = [parameter.size for parameter in PretrainingNetwork(TINY, 2).trainable_params()]
     assert scaling_model.gradients(TINY) == scaling_model.Gradients(len(sizes), sum(sizes))
 
 

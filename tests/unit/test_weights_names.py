@@ -13,6 +13,7 @@ from models.common.weights.names import (
     HUGGING_FACE_NEZHA,
     MODELZOO_BERT,
     OPTIONAL_GROUPS,
+    TAGGER,
     canonical_shapes,
     groups_in,
 )
@@ -40,7 +41,7 @@ def test_tables_are_invertible_and_whole(family):
     lacking = {name for name in CANONICAL_SHAPES if name.startswith(LACKING[family])}
     assert named == set(CANONICAL_SHAPES) - lacking
     assert len({other for _, other in table.rows}) == len(table.rows)
-    tagging = {canonical for canonical, _ in table.for_tagging().rows}
+    tagging = {canonical for canonical, _ in table.for_head(TAGGER).rows}
     if family != "canonical":
         assert "heads.tagger.bias" in tagging and "heads.classifier.bias" not in tagging
     kind = "sinusoidal" if family == "nezha" else "none"

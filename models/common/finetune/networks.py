@@ -1,6 +1,5 @@
-"""How a model family makes its networks with heads; the commands are given one such table."""
+"""What a model family gives to the commands that all families share: its name, and the networks it is made of."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,20 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Networks:
-    """Functions that return a freshly initialised network; the last argument is the seed.
+    """The networks of BERT, which ERNIE has, too; a family with others overrides their methods.
 
-    pretraining(config, most samples a row, seed): logits of words and of next sentences. span(config, seed): start and
-    end logits per token. classification(config, classes, most samples a row, seed): logits per sample. tagging(config,
-    tags, use_crf, with_lstm, most samples a row, seed): logits per token, or with a CRF the tag of each token. file:
-    the YAML in which configs have names.
+    model: the name of the family. file: the YAML in which configs have names. Each method returns a network freshly
+    drawn from `seed`; `max_samples`: no row holds more of them.
     """
 
     model: str
     file: Path
-    pretraining: Callable[[EncoderConfig, int, int], "nn.Cell"]
-    span: Callable[[EncoderConfig, int], "nn.Cell"]
-    classification: Callable[[EncoderConfig, int, int, int], "nn.Cell"]
-    tagging: Callable[[EncoderConfig, int, bool, bool, int, int], "nn.Cell"]
 
     def named(self, name: str) -> EncoderConfig:
         """The config of this name in `file`. Raises `UserError`."""
@@ -36,3 +29,30 @@ class Networks:
         if name not in configs:
             raise UserError(f"network {name!r} is unknown; one of {', '.join(configs)}, or the path of a config.json")
         return EncoderConfig.from_dict(configs[name], f"{self.file.name}, {name}")
+
+    # Imported inside: a command that only reads settings must not wait for MindSpore.
+    def pretraining(self, config: EncoderConfig, max_samples: int, seed: int) -> "nn.Cell":
+        """Logits of words and of next sentences."""
+        from models.common.nn.networks import PretrainingNetwork
+
+        return PretrainingNetwork(config, max_samples, seed)
+
+    def span(self, config: EncoderConfig, seed: int) -> "nn.Cell":
+        """Start and end logits of each token."""
+        from models.common.nn.networks import SpanNetwork
+
+        return SpanNetwork(config, seed)
+
+    def classification(self, config: EncoderConfig, classes: int, max_samples: int, seed: int) -> "nn.Cell":
+        """Logits of each sample."""
+        from models.common.nn.networks import ClassificationNetwork
+
+        return ClassificationNetwork(config, classes, max_samples, seed)
+
+    def tagging(
+        self, config: EncoderConfig, tags: int, use_crf: bool, with_lstm: bool, max_samples: int, seed: int
+    ) -> "nn.Cell":
+        """Logits of each token, or with a CRF the tag of each token."""
+        from models.common.nn.networks import TaggingNetwork
+
+        return TaggingNetwork(config, tags, max_samples, use_crf, with_lstm, seed)

@@ -11,13 +11,12 @@ import re
 import string
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from models.common.cli import command_parser, run_main
+from models.common.cli import run_main
 from models.common.errors import UserError
-from models.common.files import read_json
+from models.common.metrics.question_files import answer_of, load_predictions, parsed_files, questions, read_dataset
 
 VERSION = "1.1"
 
@@ -65,14 +64,12 @@ def evaluate(dataset: dict[str, Any], predictions: dict[str, str], source: str =
             is the metric of version 1.1, where every question has one), or an answer is not text.
     """
     matches, overlap, total = 0, 0.0, 0
-    for identifier, truths, place in _questions(dataset, source):
+    for identifier, truths, place in questions(dataset, source):
         total += 1
         if identifier not in predictions:
             print(f"Unanswered question {identifier} will receive score 0.", file=sys.stderr)
             continue
-        answer = predictions[identifier]
-        if not isinstance(answer, str):
-            raise UserError(f"predictions: the answer to question {identifier} is not text; write it as a JSON string")
+        answer = answer_of(identifier, predictions)
         if not truths:
             raise UserError(
                 f"{source}, {place}: question {identifier} has no answers; this metric needs SQuAD v{VERSION}, where "
@@ -87,52 +84,18 @@ def evaluate(dataset: dict[str, Any], predictions: dict[str, str], source: str =
 
 def load_dataset(path: Path | str) -> dict[str, Any]:
     """Read a SQuAD file; a version other than 1.1 is reported on stderr, as the official script does."""
-    dataset = read_json(path)
-    if not isinstance(dataset, dict) or not isinstance(dataset.get("data"), list):
-        raise UserError(f'{path}: not a SQuAD dataset (no list "data"); give the dataset first, then the predictions')
+    dataset = read_dataset(path)
     version = dataset.get("version")
     if version != VERSION:
         print(f"Evaluation expects v-{VERSION}, but got dataset with v-{version}", file=sys.stderr)
     return dataset
 
 
-def load_predictions(path: Path | str) -> dict[str, str]:
-    """Read a predictions file: one JSON object, question id -> answer."""
-    predictions = read_json(path)
-    if not isinstance(predictions, dict):
-        raise UserError(f'{path}: not a predictions file; expected one JSON object {{"question id": "answer"}}')
-    return predictions
-
-
-def _questions(dataset: dict[str, Any], source: str) -> Iterator[tuple[str, list[str], str]]:
-    """Yield (id, right answers, place in the file) of every question, in file order."""
-    place = "data"
-    try:
-        for a, article in enumerate(dataset["data"]):
-            place = f"data[{a}]"
-            for p, paragraph in enumerate(article["paragraphs"]):
-                place = f"data[{a}].paragraphs[{p}]"
-                for q, question in enumerate(paragraph["qas"]):
-                    place = f"data[{a}].paragraphs[{p}].qas[{q}]"
-                    identifier, truths = question["id"], [answer["text"] for answer in question["answers"]]
-                    if not all(isinstance(text, str) for text in (identifier, *truths)):
-                        raise TypeError
-                    yield identifier, truths, place
-    except KeyError as error:
-        raise UserError(f"{source}, {place}: the key {error} is missing; the file is not in SQuAD format") from None
-    except TypeError:
-        raise UserError(f"{source}, {place}: wrong type of value; the file is not in SQuAD format") from None
-
-
 def main(argv: list[str] | None = None) -> int:
     """Print the scores of a predictions file as one line of JSON."""
-    parser = command_parser("models.common.metrics.squad", "SQuAD v1.1 metric")
-    parser.add_argument("dataset_file", type=Path, help="SQuAD v1.1 dataset, JSON")
-    parser.add_argument("prediction_file", type=Path, help='answers, JSON: {"question id": "answer", ...}')
-    arguments = parser.parse_args(argv)
-    dataset = load_dataset(arguments.dataset_file)
-    predictions = load_predictions(arguments.prediction_file)
-    print(json.dumps(evaluate(dataset, predictions, str(arguments.dataset_file))))
+    files = parsed_files("models.common.metrics.squad", "SQuAD v1.1 metric", argv)
+    dataset, predictions = load_dataset(files.dataset_file), load_predictions(files.prediction_file)
+    print(json.dumps(evaluate(dataset, predictions, str(files.dataset_file))))
     return 0
 
 

@@ -29,10 +29,14 @@ REQUIRED_SETTINGS = (
 # transformers settings that change the network and that only one value is built for. RoBERTa, for one, has BERT's
 # tensors and counts positions from 2.
 ONLY_SETTINGS = {
-    "model_type": ("bert", "nezha"),
+    "model_type": ("bert", "nezha", "ernie"),
     "position_embedding_type": ("absolute",),
     "is_decoder": (False,),
+    "use_task_id": (False,),
+    "pool_act": ("tanh",),
 }
+# Baidu's configs of ERNIE 2.0.
+_OTHER_KEYS = {"sent_type_vocab_size": "type_vocab_size"}
 
 
 def save_canonical(
@@ -52,14 +56,18 @@ def save_canonical(
 
 
 def save_companions(
-    folder: Path, settings: Mapping[str, Any], vocab: Path | str | None, labels: Sequence[str] | None = None
+    folder: Path,
+    settings: Mapping[str, Any],
+    vocab: Path | str | None,
+    labels: Sequence[str] | None = None,
+    config_file: str = CONFIG_FILE,
 ) -> None:
-    """Write config.json, and vocab.txt if known, as they lie beside a model file of any format.
+    """Write the config, and vocab.txt if known, as they lie beside a model file of any format.
 
-    `labels` go into config.json as transformers spells them.
+    `labels` go into the config as transformers spells them.
     """
     named = {} if labels is None else {"id2label": {str(index): name for index, name in enumerate(labels)}}
-    write_json(folder / CONFIG_FILE, {**settings, **named})
+    write_json(folder / config_file, {**settings, **named})
     target = folder / VOCAB_FILE
     if vocab is not None and Path(vocab).resolve() != target.resolve():
         with atomic_write(target) as temporary:
@@ -74,6 +82,7 @@ def load_config(path: Path | str, defaults: Mapping[str, Any] | None = None) -> 
     values = read_json(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a JSON object of settings")
+    values = {_OTHER_KEYS.get(name, name): value for name, value in values.items()}
     values = {**(defaults or {}), **values}
     problems = [
         f"{name} is {values[name]!r}, not {' or '.join(map(repr, known))}: not a network this suite has"

@@ -17,6 +17,7 @@ import numpy as np
 from models.common.errors import UserError
 from models.common.files import atomic_write, require_file
 from models.common.weights.arrays import bfloat16, raw_bytes
+from models.common.weights.protobuf_wire import BYTES, VARINT, Damaged, block, field, fields, key, numbers, varint
 
 TYPE_NAMES = {
     "Float64": "float64", "Float32": "float32", "Float16": "float16", "BFloat16": "bfloat16", "Int64": "int64",
@@ -28,11 +29,6 @@ _TYPE_OF = {dtype: name for name, dtype in TYPE_NAMES.items()}
 SLICE_BYTES = 512 << 20  # mindspore/train/serialization.py SLICE_SIZE
 CRC_MARK = b"crc_num"
 CRC_BYTES = 10
-_VARINT, _BYTES = 0, 2  # protobuf wire types
-
-
-class _Damaged(Exception):
-    """The bytes are not a checkpoint; the message says what was met."""
 
 
 def read_ckpt(path: Path | str) -> dict[str, np.ndarray]:
@@ -49,7 +45,7 @@ def read_ckpt(path: Path | str) -> dict[str, np.ndarray]:
         for name, dims, type_name, data in _values(_without_crc(content)):
             parts.setdefault(name, []).append((dims, type_name, data))
         return {name: _tensor(name, slices) for name, slices in parts.items()}
-    except (_Damaged, ValueError, OverflowError) as error:
+    except (Damaged, ValueError, OverflowError) as error:
         raise UserError(f"{path}: not a whole MindSpore checkpoint ({error}); copy it again") from None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -66,7 +62,7 @@ def write_ckpt(path: Path | str, tensors: Mapping[str, np.ndarray], slice_bytes:
 
 def looks_like_ckpt(first_bytes: bytes) -> bool:
     """Whether a file may be a checkpoint: the first field is the `value` message."""
-    return first_bytes[:1] == bytes([1 << 3 | _BYTES])
+    return first_bytes[:1] == bytes([1 << 3 | BYTES])
 
 
 def _without_crc(content: memoryview) -> memoryview:
@@ -75,85 +71,43 @@ def _without_crc(content: memoryview) -> memoryview:
         return content
     body = content[:-tail]
     if zlib.crc32(body) != int.from_bytes(content[-CRC_BYTES:], "big"):
-        raise _Damaged("its CRC32 does not fit its content")
+        raise Damaged("its CRC32 does not fit its content")
     return body
 
 
 def _values(content: memoryview) -> Iterator[tuple[str, list[int], str, memoryview]]:
-    for number, value in _fields(content):
+    for number, value in fields(content):
         if number != 1 or isinstance(value, int):
-            raise _Damaged(f"unknown field {number}")
+            raise Damaged(f"unknown field {number}")
         name, tensor = "", None
-        for inner, part in _fields(value):
+        for inner, part in fields(value):
             if inner == 1:
-                name = str(_block(part), "utf-8")
+                name = str(block(part), "utf-8")
             elif inner == 2:
-                tensor = _block(part)
+                tensor = block(part)
             elif inner == 3:
                 raise UserError(f"{name} is a MapParameter, which is not supported")
         if tensor is None or not name:
-            raise _Damaged("an entry without a name or a tensor")
+            raise Damaged("an entry without a name or a tensor")
         yield name, *_tensor_fields(tensor)
 
 
 def _tensor_fields(message: memoryview) -> tuple[list[int], str, memoryview]:
     dims, type_name, data = [], "", memoryview(b"")
-    for number, part in _fields(message):
-        if number == 1 and isinstance(part, int):
-            dims.append(part)
-        elif number == 1:  # packed, as newer protobuf runtimes may write repeated numbers
-            position = 0
-            while position < len(part):
-                dim, position = _varint(part, position)
-                dims.append(dim)
+    for number, part in fields(message):
+        if number == 1:
+            dims += numbers(part)
         elif number == 2:
-            type_name = str(_block(part), "utf-8")
+            type_name = str(block(part), "utf-8")
         elif number == 3:
-            data = _block(part)
+            data = block(part)
     return dims, type_name, data
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Field number and value of each field; only the two wire types that the format uses."""
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
-        number, wire_type = key >> 3, key & 7
-        if wire_type == _VARINT:
-            value, position = _varint(message, position)
-        elif wire_type == _BYTES:
-            length, position = _varint(message, position)
-            if position + length > len(message):
-                raise _Damaged("it ends in the middle of a field")
-            value, position = message[position : position + length], position + length
-        else:
-            raise _Damaged(f"unknown wire type {wire_type}")
-        yield number, value
-
-
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if position >= len(message):
-            raise _Damaged("it ends in the middle of a number")
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise _Damaged("a number of more than 64 bits")
-
-
-def _block(part: int | memoryview) -> memoryview:
-    if isinstance(part, int):
-        raise _Damaged("a number where text or data is wanted")
-    return part
 
 
 def _tensor(name: str, slices: list[tuple[list[int], str, memoryview]]) -> np.ndarray:
     dims, type_name, data = slices[0]
     if any(other[:2] != (dims, type_name) for other in slices):
-        raise _Damaged(f"{name} stands there twice, differently")
+        raise Damaged(f"{name} stands there twice, differently")
     if len(slices) > 1:
         data = b"".join(part for _, _, part in slices)
     if type_name == "str":  # UTF-32, four bytes a character
@@ -164,35 +118,18 @@ def _tensor(name: str, slices: list[tuple[list[int], str, memoryview]]) -> np.nd
     if dims == [0] and len(data) == dtype.itemsize:
         dims = []  # how old releases wrote a scalar
     if math.prod(dims) * dtype.itemsize != len(data):
-        raise _Damaged(f"{name} has {len(data)} bytes where {tuple(dims)} of {type_name} is announced")
+        raise Damaged(f"{name} has {len(data)} bytes where {tuple(dims)} of {type_name} is announced")
     return np.frombuffer(data, dtype).reshape(dims).copy()  # in the file it may lie at an odd address
 
 
 def _write_value(file: BinaryIO, name: str, tensor: np.ndarray, content: memoryview) -> None:
-    dims = b"".join(_key(1, _VARINT) + _number(size) for size in tensor.shape)
+    dims = b"".join(key(1, VARINT) + varint(size) for size in tensor.shape)
     type_name = _TYPE_OF.get(tensor.dtype.name)
     if type_name is None:
         raise UserError(f"{name}: MindSpore checkpoints have no type for {tensor.dtype}")
-    head = dims + _field(2, type_name.encode()) + _key(3, _BYTES) + _number(len(content))
-    tag = _field(1, name.encode())
+    head = dims + field(2, type_name.encode()) + key(3, BYTES) + varint(len(content))
+    tag = field(1, name.encode())
     body_length = len(head) + len(content)
-    value_length = len(tag) + len(_key(2, _BYTES)) + len(_number(body_length)) + body_length
-    file.write(_key(1, _BYTES) + _number(value_length) + tag + _key(2, _BYTES) + _number(body_length) + head)
+    value_length = len(tag) + len(key(2, BYTES)) + len(varint(body_length)) + body_length
+    file.write(key(1, BYTES) + varint(value_length) + tag + key(2, BYTES) + varint(body_length) + head)
     file.write(content)
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return _key(number, _BYTES) + _number(len(content)) + content
-
-
-def _key(number: int, wire_type: int) -> bytes:
-    return _number(number << 3 | wire_type)
-
-
-def _number(value: int) -> bytes:
-    encoded = bytearray()
-    while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)

@@ -1,5 +1,7 @@
 """Canonical parameter names and one invertible table per other naming family; no framework, no file access.
 
+Paddle's families are in `paddle_names`.
+
 Legend: V vocabulary, H hidden, P positions, S token types (segments), F feed-forward, D width of an attention head,
 K relative distances, C classes or tags, E hidden of the LSTM in one direction. `{i}` is the layer number.
 """
@@ -12,12 +14,13 @@ from typing import Any
 
 from models.common.encoder_config import EncoderConfig
 
-_LAYER = re.compile(r"(?<=\.)(0|[1-9][0-9]*)(?=\.)")
+_LAYER = re.compile(r"(?<=[._])(0|[1-9][0-9]{0,2})(?=[._])")
 
 Row = tuple[str, str]
 
 
-def _dense(canonical: str, other: str) -> list[Row]:
+def dense(canonical: str, other: str) -> list[Row]:
+    """A weight and a bias that the other family calls so too: dense layers, and the norms of most."""
     return [(f"{canonical}.weight", f"{other}.weight"), (f"{canonical}.bias", f"{other}.bias")]
 
 
@@ -83,7 +86,7 @@ OPTIONAL_GROUPS = (
 # Every encoder has the first, unless it has relative positions: the old ModelZoo's then has both, and does not use it.
 POSITIONS = "embeddings.position"
 RELATIVE = "encoder.layers.{i}.attention.relative"
-CLASSIFIER, TAGGER = "heads.classifier", "heads.tagger"
+CLASSIFIER, TAGGER, SPAN = "heads.classifier", "heads.tagger", "heads.span"
 
 
 def label_count(tensors: Mapping[str, Any]) -> int:
@@ -160,6 +163,9 @@ class NameTable:
     copies: family's name -> canonical name of the tensor it repeats; read, compared and dropped.
     counting: names of tensors that hold 0, 1, 2, ... and no weights; read, compared and dropped.
     training_state: patterns of what a training run saves beside the weights -> what it is; never needed here.
+    transposed: canonical names of the matrices that lie in the family's files as [in, out], and ours as [out, in].
+    named_by_task: names that some writers put the name of a task and a `_` in front of; read only.
+    unbuilt: patterns of tensors of a network that this suite does not have -> what they do; always an error.
     """
 
     rows: tuple[Row, ...]
@@ -168,6 +174,9 @@ class NameTable:
     copies: dict[str, str] = field(default_factory=dict)
     counting: tuple[str, ...] = ()
     training_state: dict[str, str] = field(default_factory=dict)
+    transposed: tuple[str, ...] = ()
+    named_by_task: tuple[str, ...] = ()
+    unbuilt: dict[str, str] = field(default_factory=dict)
 
     def to_canonical(self, name: str) -> str | None:
         """Canonical name of a tensor of this family; None for a name that is not in the table."""
@@ -177,21 +186,45 @@ class NameTable:
         """The family's name of a canonical tensor; None where the family has none."""
         return _look_up(self._name_of, name)
 
+    def is_transposed(self, canonical: str) -> bool:
+        """Whether the family's files hold this canonical tensor as [in, out]."""
+        return _LAYER.sub("{i}", canonical) in self.transposed
+
     def normal(self, name: str) -> str:
         """The family's present spelling of a name: old endings replaced, a left-out prefix put back."""
         for old, new in self.old_spellings:
             if name.endswith(old):
                 name = name.removesuffix(old) + new
+        name = next((known for known in self.named_by_task if name.endswith(f"_{known}")), name)
         for prefix in ("", *self.optional_prefixes):
             full = prefix + name
             if _look_up(self._canonical_of, full) or full in self.copies or full in self.counting:
                 return full
         return name
 
-    def for_tagging(self) -> "NameTable":
-        """The table of a tagger, where the family's classifiers and taggers call their last layer alike."""
-        rows = [(name.replace(f"{CLASSIFIER}.", f"{TAGGER}."), other) for name, other in self.rows]
+    def for_head(self, head: str) -> "NameTable":
+        """The table of a tagger or of answers (`head`: TAGGER or SPAN), where a family calls the last layer of both as
+        that of a classifier."""
+        rows = [(name.replace(f"{CLASSIFIER}.", f"{head}."), other) for name, other in self.rows]
         return replace(self, rows=tuple(rows))
+
+    def has(self, group: str) -> bool:
+        """Whether the family has names for an optional group, of its own."""
+        return any(name.startswith(f"{group}.") for name, _ in self.rows)
+
+    def respelled(self, old: str, new: str) -> "NameTable":
+        """The table of a family whose names have `new` where those of this one have `old`."""
+
+        def spell(name: str) -> str:
+            return name.replace(old, new)
+
+        return replace(
+            self,
+            rows=tuple((name, spell(other)) for name, other in self.rows),
+            optional_prefixes=tuple(map(spell, self.optional_prefixes)),
+            old_spellings=tuple((spell(name), spell(other)) for name, other in self.old_spellings),
+            counting=tuple(map(spell, self.counting)),
+        )
 
     @cached_property
     def _canonical_of(self) -> dict[str, str]:
@@ -234,22 +267,22 @@ HUGGING_FACE_BERT = NameTable(
         ("embeddings.word.weight", "bert.embeddings.word_embeddings.weight"),
         ("embeddings.position.weight", "bert.embeddings.position_embeddings.weight"),
         ("embeddings.token_type.weight", "bert.embeddings.token_type_embeddings.weight"),
-        *_dense("embeddings.norm", "bert.embeddings.LayerNorm"),
-        *_dense("encoder.layers.{i}.attention.query", f"{_HF_LAYER}.attention.self.query"),
-        *_dense("encoder.layers.{i}.attention.key", f"{_HF_LAYER}.attention.self.key"),
-        *_dense("encoder.layers.{i}.attention.value", f"{_HF_LAYER}.attention.self.value"),
-        *_dense("encoder.layers.{i}.attention.output", f"{_HF_LAYER}.attention.output.dense"),
-        *_dense("encoder.layers.{i}.attention.norm", f"{_HF_LAYER}.attention.output.LayerNorm"),
-        *_dense("encoder.layers.{i}.feed_forward.up", f"{_HF_LAYER}.intermediate.dense"),
-        *_dense("encoder.layers.{i}.feed_forward.down", f"{_HF_LAYER}.output.dense"),
-        *_dense("encoder.layers.{i}.feed_forward.norm", f"{_HF_LAYER}.output.LayerNorm"),
-        *_dense("pooler", "bert.pooler.dense"),
-        *_dense("heads.span", "qa_outputs"),
-        *_dense("heads.mlm.transform", "cls.predictions.transform.dense"),
-        *_dense("heads.mlm.norm", "cls.predictions.transform.LayerNorm"),
+        *dense("embeddings.norm", "bert.embeddings.LayerNorm"),
+        *dense("encoder.layers.{i}.attention.query", f"{_HF_LAYER}.attention.self.query"),
+        *dense("encoder.layers.{i}.attention.key", f"{_HF_LAYER}.attention.self.key"),
+        *dense("encoder.layers.{i}.attention.value", f"{_HF_LAYER}.attention.self.value"),
+        *dense("encoder.layers.{i}.attention.output", f"{_HF_LAYER}.attention.output.dense"),
+        *dense("encoder.layers.{i}.attention.norm", f"{_HF_LAYER}.attention.output.LayerNorm"),
+        *dense("encoder.layers.{i}.feed_forward.up", f"{_HF_LAYER}.intermediate.dense"),
+        *dense("encoder.layers.{i}.feed_forward.down", f"{_HF_LAYER}.output.dense"),
+        *dense("encoder.layers.{i}.feed_forward.norm", f"{_HF_LAYER}.output.LayerNorm"),
+        *dense("pooler", "bert.pooler.dense"),
+        *dense("heads.span", "qa_outputs"),
+        *dense("heads.mlm.transform", "cls.predictions.transform.dense"),
+        *dense("heads.mlm.norm", "cls.predictions.transform.LayerNorm"),
         ("heads.mlm.bias", "cls.predictions.bias"),
-        *_dense("heads.nsp", "cls.seq_relationship"),
-        *_dense(CLASSIFIER, "classifier"),
+        *dense("heads.nsp", "cls.seq_relationship"),
+        *dense(CLASSIFIER, "classifier"),
     ),
     optional_prefixes=("bert.",),  # BertModel saved bare
     old_spellings=((".LayerNorm.gamma", ".LayerNorm.weight"), (".LayerNorm.beta", ".LayerNorm.bias")),
@@ -273,6 +306,12 @@ HUGGING_FACE_NEZHA = NameTable(
     training_state={"*.relative_positions_encoding.positions_encoding": "the fixed table of relative positions"},
 )
 
+# transformers ErnieModel and its heads: `Ernie` where BERT's classes have `Bert`, in the names of the tensors too.
+TASK_TYPES = "ERNIE 2.0 adds an embedding of the task (use_task_id), which no network here has"
+HUGGING_FACE_ERNIE = replace(
+    HUGGING_FACE_BERT.respelled("bert.", "ernie."), unbuilt={"*task_type_embeddings.weight": TASK_TYPES}
+)
+
 # mindspore-ai/models official/nlp/Bert: BertNetworkWithLoss (pretraining) and BertSquad (fine-tuning).
 _ZOO_EMBEDDINGS = "bert.bert.bert_embedding_postprocessor"
 _ZOO_LAYER = "bert.bert.bert_encoder.layers.{i}"
@@ -282,21 +321,21 @@ MODELZOO_BERT = NameTable(
         ("embeddings.position.weight", f"{_ZOO_EMBEDDINGS}.full_position_embedding.embedding_table"),
         ("embeddings.token_type.weight", f"{_ZOO_EMBEDDINGS}.token_type_embedding.embedding_table"),
         *_norm("embeddings.norm", f"{_ZOO_EMBEDDINGS}.layernorm"),
-        *_dense("encoder.layers.{i}.attention.query", f"{_ZOO_LAYER}.attention.attention.query_layer"),
-        *_dense("encoder.layers.{i}.attention.key", f"{_ZOO_LAYER}.attention.attention.key_layer"),
-        *_dense("encoder.layers.{i}.attention.value", f"{_ZOO_LAYER}.attention.attention.value_layer"),
-        *_dense("encoder.layers.{i}.attention.output", f"{_ZOO_LAYER}.attention.output.dense"),
+        *dense("encoder.layers.{i}.attention.query", f"{_ZOO_LAYER}.attention.attention.query_layer"),
+        *dense("encoder.layers.{i}.attention.key", f"{_ZOO_LAYER}.attention.attention.key_layer"),
+        *dense("encoder.layers.{i}.attention.value", f"{_ZOO_LAYER}.attention.attention.value_layer"),
+        *dense("encoder.layers.{i}.attention.output", f"{_ZOO_LAYER}.attention.output.dense"),
         *_norm("encoder.layers.{i}.attention.norm", f"{_ZOO_LAYER}.attention.output.layernorm"),
-        *_dense("encoder.layers.{i}.feed_forward.up", f"{_ZOO_LAYER}.intermediate"),
-        *_dense("encoder.layers.{i}.feed_forward.down", f"{_ZOO_LAYER}.output.dense"),
+        *dense("encoder.layers.{i}.feed_forward.up", f"{_ZOO_LAYER}.intermediate"),
+        *dense("encoder.layers.{i}.feed_forward.down", f"{_ZOO_LAYER}.output.dense"),
         *_norm("encoder.layers.{i}.feed_forward.norm", f"{_ZOO_LAYER}.output.layernorm"),
-        *_dense("pooler", "bert.bert.dense"),
-        *_dense("heads.span", "bert.dense1"),
-        *_dense("heads.mlm.transform", "bert.cls1.dense"),
+        *dense("pooler", "bert.bert.dense"),
+        *dense("heads.span", "bert.dense1"),
+        *dense("heads.mlm.transform", "bert.cls1.dense"),
         *_norm("heads.mlm.norm", "bert.cls1.layernorm"),
         ("heads.mlm.bias", "bert.cls1.output_bias"),
-        *_dense("heads.nsp", "bert.cls2.dense"),
-        *_dense(CLASSIFIER, "bert.dense_1"),
+        *dense("heads.nsp", "bert.cls2.dense"),
+        *dense(CLASSIFIER, "bert.dense_1"),
         (f"{RELATIVE}.weight",
          f"{_ZOO_LAYER}.attention.attention._generate_relative_positions_embeddings.embeddings_table"),
         *((name, name) for name in CANONICAL_SHAPES if name.startswith(("heads.crf.", "heads.lstm."))),  # zoo_heads.py
@@ -310,3 +349,9 @@ MODELZOO_BERT = NameTable(
     ),
     training_state=MINDSPORE_TRAINING_STATE,
 )  # fmt: skip
+
+# mindspore-ai/models research/nlp/ernie: the same networks with `ernie` for `bert`, without relative positions and CRF.
+MODELZOO_ERNIE = replace(
+    MODELZOO_BERT,
+    rows=tuple(row for row in MODELZOO_BERT.rows if not row[0].startswith((RELATIVE, "heads.crf.", "heads.lstm."))),
+).respelled("bert", "ernie")

@@ -1,10 +1,8 @@
 """Reads the tensors of a `torch.save`d state dict without torch, and without running what a pickle may ask for.
 
-A pickle is a program that can call anything. Here only the few names below resolve; every other one is refused by
-name before anything of it runs. Two containers exist: the zip archive (torch >= 1.6) and the older bare stream.
+Two containers exist: the zip archive (torch >= 1.6) and the older bare stream.
 """
 
-import collections
 import io
 import math
 import mmap
@@ -19,6 +17,7 @@ import numpy as np
 from models.common.errors import UserError
 from models.common.files import require_file
 from models.common.weights.arrays import bfloat16
+from models.common.weights.restricted_pickle import RestrictedUnpickler, ordered_dict, refusals
 
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py MAGIC_NUMBER, pickled at the start of the bare stream
@@ -43,30 +42,14 @@ class _Damaged(Exception):
     """The file contradicts itself; the message says where."""
 
 
-class _Refused(Exception):
-    """The pickle asks for a name that is not on the list."""
-
-
 def read_torch(path: Path | str) -> dict[str, np.ndarray]:
     """Name -> array of a state dict saved by `torch.save`, dtypes kept; read-only where no copy was needed."""
     path = require_file(path, "weights")
-    try:
-        with path.open("rb") as file:
-            is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
-            file.seek(0)
-            saved = _read_zip(file) if is_zip else _read_legacy(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    with refusals(path, "PyTorch weights file"), path.open("rb") as file:
+        is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+        file.seek(0)
+        saved = _read_zip(file) if is_zip else _read_legacy(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         return _state_dict(saved)
-    except _Refused as refused:
-        raise UserError(
-            f"{path}: the file asks to load {refused}, which no plain set of weights needs; it was not run. Save the "
-            "state dict alone, or better as safetensors"
-        ) from None
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except MemoryError:
-        raise UserError(f"{path}: not enough memory to read it") from None
-    except Exception as error:  # any byte of a damaged pickle can raise anything
-        raise UserError(f"{path}: not a whole PyTorch weights file ({error}); copy or download it again") from None
 
 
 def is_legacy(first_bytes: bytes) -> bool:
@@ -74,27 +57,24 @@ def is_legacy(first_bytes: bytes) -> bool:
     return first_bytes.startswith(LEGACY_HEADER)
 
 
-class _Unpickler(pickle._Unpickler):
-    """Resolves the allowed names to functions of its own, so that nothing a pickle does to them outlives it.
-
-    The interpreter written in Python: in the one in C a damaged file of 100 bytes can fill all memory (LONG_BINPUT).
-    """
+class _Unpickler(RestrictedUnpickler):
+    """Resolves the allowed names to functions of its own, so that nothing a pickle does to them outlives it."""
 
     def __init__(self, file: io.BytesIO | mmap.mmap, load_storage: Callable[[tuple], "_Storage"]) -> None:
-        super().__init__(file, encoding="utf-8")
+        super().__init__(file, "utf-8")
         self._load_storage = load_storage
 
     def find_class(self, module: str, name: str) -> Any:
         """Called for every global the pickle names."""
         if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
+            return ordered_dict
         if module == "torch" and name in STORAGE_DTYPES:
             return STORAGE_DTYPES[name]
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return self._rebuild_tensor
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
             return self._rebuild_parameter
-        raise _Refused(f"{module}.{name}")
+        return super().find_class(module, name)
 
     def persistent_load(self, pid: Any) -> "_Storage":
         """Called for every storage, which lies outside the pickle."""

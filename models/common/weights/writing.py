@@ -9,17 +9,19 @@ import numpy as np
 from models.common.encoder_config import EncoderConfig
 from models.common.errors import UserError
 from models.common.weights.canonical import MODEL_FILE, check_canonical, save_canonical, save_companions
-from models.common.weights.formats import CKPT_FILE, FORMATS
+from models.common.weights.formats import BERT, CKPT_FILE, PDPARAMS_FILE, VARIABLES, Family
 from models.common.weights.matching import shorten
 from models.common.weights.mindspore_ckpt import write_ckpt
-from models.common.weights.names import CLASSIFIER, POSITIONS, TAGGER, NameTable, groups_in, shapes_of
+from models.common.weights.names import CLASSIFIER, POSITIONS, SPAN, TAGGER, NameTable, groups_in, shapes_of
+from models.common.weights.paddle_tensors import write_variables
+from models.common.weights.pdparams import write_pdparams
 from models.common.weights.safetensors_file import write_safetensors
 from models.common.weights.zoo_heads import to_zoo
 
 # The transformers class whose weights are exactly these heads; the name goes into config.json.
 _ARCHITECTURES = {
     (): "BertModel",
-    ("heads.span",): "BertForQuestionAnswering",
+    (SPAN,): "BertForQuestionAnswering",
     ("heads.mlm",): "BertForMaskedLM",
     ("heads.nsp",): "BertForNextSentencePrediction",
     ("heads.mlm", "heads.nsp"): "BertForPreTraining",
@@ -36,10 +38,12 @@ def write_checkpoint(
     vocab: Path | str | None = None,
     info: Mapping[str, Any] | None = None,
     labels: Sequence[str] | None = None,
+    family: Family = BERT,
 ) -> Path:
-    """Write canonical `tensors` to `folder` in the format named `to`; returns the model file.
+    """Write canonical `tensors` to `folder` in the format of `family` named `to`; returns the model file, or the folder
+    of variables.
 
-    Beside it: config.json, and vocab.txt if known. Values and dtypes are kept. `info` is stored where the format has
+    Beside it: the config, and vocab.txt if known. Values and dtypes are kept. `info` is stored where the format has
     room for it (canonical). `labels`: names of the classes or tags in id order. Raises `UserError` for a tensor that
     the format has no name for.
     """
@@ -48,41 +52,66 @@ def write_checkpoint(
         save_canonical(folder, config, tensors, vocab, info, labels)
         return folder / MODEL_FILE
     check_canonical(config, tensors, source="weights to write")
-    # In one order, whatever the source's, so that the same weights make the same .ckpt.
-    names = list(shapes_of(config, tensors))
-    table = _table(to, config, tensors)
-    spelled = {name: table.from_canonical(name) for name in names}
+    table = _table(family, to, config, tensors)
+    renamed = _spelled(to, table, config, tensors)
+    heads = tuple(group for group in groups_in(tensors) if group.startswith("heads."))
+    settings = config.to_dict()
+    if to in ("hf", "paddlenlp"):
+        settings = _transformers_settings(family, to, config, heads)
+        if not heads:  # a bare model is saved without the prefix that the classes with heads give it
+            renamed = {name.removeprefix(table.optional_prefixes[0]): it for name, it in renamed.items()}
+    save_companions(folder, settings, vocab, labels, family.formats[to].config_files[0])
+    return _write_model(to, folder, renamed)
+
+
+def _spelled(
+    to: str, table: NameTable, config: EncoderConfig, tensors: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The tensors under the format's names and with its rows and columns."""
+    # In one order, whatever the source's, so that the same weights make the same file.
+    spelled = {name: table.from_canonical(name) for name in shapes_of(config, tensors)}
     homeless = [name for name, other in spelled.items() if other is None]
     if homeless:
         raise UserError(f"{to} weights have no place for {', '.join(shorten(homeless))}")
-    renamed = {str(spelled[name]): tensors[name] for name in names}
+    return {
+        str(other): tensors[name].T if table.is_transposed(name) else tensors[name] for name, other in spelled.items()
+    }
+
+
+def _write_model(to: str, folder: Path, renamed: Mapping[str, np.ndarray]) -> Path:
     if to == "hf":
-        heads = tuple(group for group in groups_in(tensors) if group.startswith("heads."))
-        save_companions(folder, _transformers_settings(config, heads), vocab, labels)
-        if not heads:  # transformers saves a bare model without the prefix that the other classes give it
-            renamed = {name.removeprefix("bert.").removeprefix("nezha."): it for name, it in renamed.items()}
-        write_safetensors(folder / MODEL_FILE, renamed, {"format": "pt"})
-        return folder / MODEL_FILE
-    save_companions(folder, config.to_dict(), vocab, labels)
-    write_ckpt(folder / CKPT_FILE, to_zoo(renamed) if to == "mindspore-zoo" else renamed)
-    return folder / CKPT_FILE
+        path = folder / MODEL_FILE
+        write_safetensors(path, renamed, {"format": "pt"})
+    elif to == "fluid":
+        path = folder / VARIABLES
+        write_variables(path, renamed)
+    elif to in ("paddlenlp", "ernie-dygraph"):
+        path = folder / PDPARAMS_FILE
+        write_pdparams(path, renamed)
+    else:
+        path = folder / CKPT_FILE
+        write_ckpt(path, to_zoo(renamed) if to == "mindspore-zoo" else renamed)
+    return path
 
 
-def _table(to: str, config: EncoderConfig, tensors: Mapping[str, np.ndarray]) -> NameTable:
-    """The spelling for this network: NEZHA's where positions are relative, a tagger's where there is one."""
-    tables = FORMATS[to].tables
+def _table(family: Family, to: str, config: EncoderConfig, tensors: Mapping[str, np.ndarray]) -> NameTable:
+    """The spelling for this network: NEZHA's where positions are relative, that of the last layer where it has none of
+    its own."""
+    tables = family.formats[to].tables
     nezha = config.relative_kind != "none" and f"{POSITIONS}.weight" not in tensors
     table = tables[-1] if nezha else tables[0]
-    return table.for_tagging() if to in ("hf", "mindspore-zoo") and TAGGER in groups_in(tensors) else table
+    last = next((head for head in (TAGGER, SPAN) if head in groups_in(tensors) and not table.has(head)), None)
+    return table if last is None or CLASSIFIER in groups_in(tensors) else table.for_head(last)
 
 
-def _transformers_settings(config: EncoderConfig, heads: tuple[str, ...]) -> dict[str, Any]:
+def _transformers_settings(family: Family, to: str, config: EncoderConfig, heads: tuple[str, ...]) -> dict[str, Any]:
     own = {"relative_kind", "max_relative_position", "compute_type"}
     settings = {name: value for name, value in config.to_dict().items() if name not in own}
-    family, kind = "Bert", {"model_type": "bert", "position_embedding_type": "absolute"}
+    prefix, kind = family.name.capitalize(), {"model_type": family.name, "position_embedding_type": "absolute"}
     if config.relative_kind == "sinusoidal":
         distance = {"use_relative_position": True, "max_relative_position": config.max_relative_position}
-        family, kind = "Nezha", {"model_type": "nezha", **distance}
+        prefix, kind = "Nezha", {"model_type": "nezha", **distance}
     if heads in _ARCHITECTURES:
-        kind["architectures"] = [_ARCHITECTURES[heads].replace("Bert", family, 1)]
+        name = _ARCHITECTURES[heads].replace("Bert", prefix, 1)
+        kind["architectures"] = [name.replace("PreTraining", "Pretraining") if to == "paddlenlp" else name]
     return {"pad_token_id": 0, **kind, **settings}

@@ -1,5 +1,5 @@
-"""BERT in MindSpore (Devlin et al. 2018): the bare encoder, its model for pretraining and those for fine-tuning; NEZHA
-by its config.
+"""The networks of BERT (Devlin et al. 2018) and of all that share its shape, such as ERNIE 1.0 and NEZHA, by their
+config: the bare encoder, pretraining, and fine-tuning.
 
 Shapes: B rows, T tokens a row, H hidden, S the most samples a row may hold. Parameter names are the canonical ones: a
 network's `parameters_dict()` has the keys of a canonical weights file. Inputs of all are those of `Backbone`.
@@ -13,7 +13,7 @@ from models.common.nn.heads import ClassificationHead, FirstTokens, Pooler, Pret
 from models.common.nn.layers import initialise
 
 
-class BertModel(Backbone):
+class EncoderNetwork(Backbone):
     """Encoder and pooler."""
 
     def __init__(self, config: EncoderConfig, seed: int = 0) -> None:
@@ -34,7 +34,7 @@ class BertModel(Backbone):
         return hidden, self.pooler(hidden[:, 0])
 
 
-class BertForPreTraining(Backbone):
+class PretrainingNetwork(Backbone):
     """Encoder, pooler, the words that are hidden and the relation of a sample's two texts."""
 
     def __init__(self, config: EncoderConfig, max_samples: int, seed: int = 0) -> None:
@@ -60,7 +60,7 @@ class BertForPreTraining(Backbone):
         return self.heads(hidden, pooled, self.embeddings.word.weight, target_positions)
 
 
-class BertForQuestionAnswering(Backbone):
+class SpanNetwork(Backbone):
     """Encoder and span head; no pooler, which could not be trained here."""
 
     def __init__(self, config: EncoderConfig, seed: int = 0) -> None:
@@ -80,7 +80,7 @@ class BertForQuestionAnswering(Backbone):
         return self.heads(self.hidden_states(input_ids, sequence_ids, token_type_ids, position_ids, key)[-1])
 
 
-class BertForSequenceClassification(Backbone):
+class ClassificationNetwork(Backbone):
     """Encoder, pooler and a score for each class of every sample; with one class it is a regression."""
 
     def __init__(self, config: EncoderConfig, classes: int, max_samples: int, seed: int = 0) -> None:
@@ -104,7 +104,7 @@ class BertForSequenceClassification(Backbone):
         return self.heads(self.pooler(first), key)
 
 
-class BertForTokenClassification(Backbone):
+class TaggingNetwork(Backbone):
     """Encoder and labels of tokens: linear, with a BiLSTM, with a conditional random field, or with both."""
 
     def __init__(
