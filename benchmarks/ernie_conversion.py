@@ -51,7 +51,7 @@ def convert(setup: dict[str, Any], output: Path) -> dict[str, Any]:
     if task == "msra_ner":
         return convert_tagging(TaggingConversion(
             file, vocab, output, TaggingLayout("msra"), label_file_path=file.with_name(ernie_peer.LABEL_MAP),
-            max_seq_length=length, **how,
+            repair_tags=True, max_seq_length=length, **how,
         ))  # fmt: skip
     span = SpanOptions(length, ernie_peer.DOC_STRIDE, "step", ernie_peer.MAX_QUERY_LENGTH)
     return convert_squad(SquadConversion(file, vocab, output, True, span=span, skip=frozenset(["misaligned"]), **how))
@@ -66,7 +66,7 @@ def run_ours(setup: dict[str, Any]) -> None:
         return {"records": convert(setup, output)["counts"]["examples"]}
 
     once()
-    _save_content(setup["folder"], OURS, load_features(output))
+    save_content(setup["folder"], OURS, load_features(output))
     sidebyside.serve({}, once)
 
 
@@ -78,12 +78,12 @@ def run_peer(setup: dict[str, Any]) -> None:
         tokenizer = GoogleTokenizer(setup["vocab_file"], lower_case=True)
         return ernie_peer.CONVERTERS[task](setup["data_file"], tokenizer, task)
 
-    _save_content(setup["folder"], PEER, made())
+    save_content(setup["folder"], PEER, made())
     kind = "classification" if task in KNOWN_LAYOUTS else "tagging" if task == "msra_ner" else "span"
     serve_peer(setup, RecordLayout(kind, ernie_peer.LENGTHS[task]), made, "features")
 
 
-def _save_content(folder: str, name: str, features: FeatureSet) -> None:
+def save_content(folder: str, name: str, features: FeatureSet) -> None:
     """A digest of each sample, for `compare_content`."""
     digests = []
     for at in range(len(features)):

@@ -1,4 +1,4 @@
-"""What the levels of knowledge masking are worth: one network pretrained with each, from the same weights, on the same
+"""What the levels of knowledge masking are worth: ERNIE pretrained with each, from the same weights, on the same
 text, for as many steps; the loss of all on held-out text masked at each level; and one downstream task from each.
 
 `python -m benchmarks.masking_levels --data_file FILE --vocab_file vocab.txt --task_dir FOLDER --output_dir FOLDER`.
@@ -23,19 +23,17 @@ from data_tools import convert
 from data_tools.features.units import BASIC, ENTITY, PHRASE
 from data_tools.readers.corpus import CorpusReader
 from data_tools.tokenization import read_vocab
-from models.bert import pretrain_eval, run_classifier, run_pretrain
 from models.common.cli import run_main
-from models.common.encoder_config import EncoderConfig
 from models.common.errors import UserError
 from models.common.files import read_json, sha256_of, write_json, write_text
+from models.common.pretrain.running import starting_point
+from models.common.pretrain.settings import PretrainConfig
+from models.ernie import pretrain_eval, run_classifier, run_pretrain
+from models.ernie.config import NETWORKS
 
 MODULE = "benchmarks.masking_levels"
 HOLD_OUT = 10  # each such document
-# What its ernie_config.json says of ERNIE 1.0 (relu, 513 positions), Paddle's epsilon, and a size for a CPU.
-SMALL = EncoderConfig(
-    hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024, hidden_act="relu",
-    max_position_embeddings=513, layer_norm_eps=1e-5,
-)  # fmt: skip
+RECIPE = "chnsenticorp_small"
 COLUMNS = ("pretrained with", "seeds", "steps", "held-out loss masked by", "loss", "words found, %", "task accuracy, %")
 
 
@@ -72,6 +70,11 @@ def features(args: argparse.Namespace) -> dict[tuple[str, str], Path]:
     return made
 
 
+def vocab_size(args: argparse.Namespace) -> int:
+    """Rows of the networks' word table."""
+    return len(read_vocab(args.vocab_file))
+
+
 def task_features(args: argparse.Namespace) -> dict[str, Path]:
     """The downstream task's features: every so many of the training reviews, all of dev."""
     made = {}
@@ -98,7 +101,7 @@ def measure(args: argparse.Namespace, level: str, seed: int, data: dict[Any, Pat
     if row.is_file():
         return read_json(row)
     pretrained = folder / "pretrain"
-    call(run_pretrain, data_dir=data["train", level], network=args.output_dir / "network.json",
+    call(run_pretrain, data_dir=data["train", level], network=args.network, vocab_size=vocab_size(args),
          vocab_file_path=args.vocab_file, train_steps=args.train_steps, epoch_size=args.epoch_size,
          train_batch_size=args.train_batch_size, seed=seed, save_checkpoint_path=pretrained,
          save_checkpoint_steps=args.save_checkpoint_steps,
@@ -110,7 +113,7 @@ def measure(args: argparse.Namespace, level: str, seed: int, data: dict[Any, Pat
             call(pretrain_eval, load_checkpoint_path=pretrained / "last", eval_data_dir=data["dev", other],
                  output_file=file)  # fmt: skip
         scores[other] = read_json(file)
-    call(run_classifier, recipe="chnsenticorp", do_train="true", do_eval="true", seed=seed,
+    call(run_classifier, recipe=RECIPE, do_train="true", do_eval="true", seed=seed,
          train_data_file_path=task["train"], eval_data_file_path=task["dev"], epoch_num=args.task_epochs,
          max_seq_length=args.max_seq_length, load_pretrain_checkpoint_path=pretrained / "last",
          save_finetune_checkpoint_path=folder / "task")  # fmt: skip
@@ -147,21 +150,22 @@ def table(result: dict[str, Any]) -> str:
 
 
 def prepare(args: argparse.Namespace) -> None:
-    """The folder with its settings and network; a `UserError` where it was made with others."""
+    """The folder and its settings; a `UserError` where it was made with others."""
     free = ("output_dir", "write", "seeds", "save_checkpoint_steps")
     present = {name: value for name, value in sidebyside.settings_of(args).items() if name not in free}
-    files = {name: getattr(args, name) for name in ("data_file", "vocab_file", "entity_file", "network")}
+    files = {name: getattr(args, name) for name in ("data_file", "vocab_file", "entity_file")}
     present |= {f"contents of {name}": sha256_of(file) for name, file in files.items() if file}
+    config = PretrainConfig(network=args.network, vocab_size=vocab_size(args))
+    encoder = starting_point(config, NETWORKS).encoder
+    present |= {"encoder": encoder.to_dict()}
     settings = args.output_dir / "settings.json"
     if settings.is_file() and read_json(settings) != present:
         raise UserError(f"{settings}: was made with other {differences(read_json(settings), present)}; choose another "
                         "--output_dir")  # fmt: skip
-    encoder = SMALL if args.network is None else EncoderConfig.from_dict(read_json(args.network), str(args.network))
     if args.max_seq_length > encoder.max_position_embeddings:
         raise UserError(f"--max_seq_length {args.max_seq_length}: the network has positions for "
                         f"{encoder.max_position_embeddings}")  # fmt: skip
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    write_json(args.output_dir / "network.json", encoder.to_dict() | {"vocab_size": len(read_vocab(args.vocab_file))})
     write_json(settings, present)
 
 
@@ -174,7 +178,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--task_dir", type=Path, required=True, help="folder of ChnSentiCorp")
     parser.add_argument("--output_dir", type=Path, required=True, help="features, runs and result.json")
     parser.add_argument("--entity_file", type=Path, help="entities, one a line, for a third level")
-    parser.add_argument("--network", type=Path, help="config.json; default: ERNIE's choices, 4 layers of 256")
+    parser.add_argument("--network", default="small", help="of models/ernie, or a config.json (default: small)")
     parser.add_argument("--train_steps", type=int, default=1000, help="of each pretraining (default: 1000)")
     parser.add_argument("--epoch_size", type=int, default=40, help="most passes over the data (default: 40)")
     parser.add_argument("--dupe_factor", type=int, default=5, help="passes over the text in the data (default: 5)")

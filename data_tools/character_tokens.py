@@ -38,13 +38,13 @@ class CharacterTokens:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._table = np.full(CODES, UNSEEN, np.int32)
+        self._table: np.ndarray | None = None  # made with the first text, not before `limit_threads`
         self._known: dict[str, Pieces] = {}
 
     def of(self, texts: Sequence[str]) -> Tokens:
         """The tokens of all texts."""
         joined = TEXT_END.join([*texts, ""])
-        begins = np.cumsum([0, *(len(text) + 1 for text in texts)])  # [texts + 1] of each text in `joined`
+        begins = starts_of(np.fromiter(map(len, texts), np.int64, len(texts)) + 1)  # of each text in `joined`
         found = self._look_up(np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32))
         single = np.flatnonzero(found >= 0)
         inside = np.diff(found == IN_STRETCH, prepend=False, append=False)
@@ -66,6 +66,10 @@ class CharacterTokens:
 
     def _look_up(self, codes: np.ndarray) -> np.ndarray:
         """Id, NO_TOKEN or IN_STRETCH of each character, int32."""
+        if self._table is None:
+            self._table = np.full(CODES, UNSEEN, np.int32)
+            # All those of the vocabulary at once: that is cheaper than a few with each batch of texts.
+            self._learn(np.array([ord(token) for token in self._tokenizer.get_vocab() if len(token) == 1], np.uint32))
         found = self._table[codes]
         if (found == UNSEEN).any():
             self._learn(np.unique(codes[found == UNSEEN]))

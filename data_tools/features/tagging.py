@@ -50,6 +50,7 @@ class TaggingFeaturizer:
         self, tokenizer: WordPieceTokenizer, options: TaggingOptions, tags: TagSet | None, rejections: Rejections
     ) -> None:
         self._tokenizer = tokenizer
+        self._known_entities: dict[tuple[int, str], list[int]] = {}
         self._cls_id, self._sep_id = tokenizer.cls_id, tokenizer.sep_id
         self._room, self._tags, self._rejections = options.max_seq_length - SPECIAL_TOKENS, tags, rejections
         self.counts = {"examples": 0, "features": 0, "cut_sentences": 0}
@@ -101,9 +102,18 @@ class TaggingFeaturizer:
         self.counts["entities"] += len(sentence.entities)
         for left, right in pairwise(sentence.entities):
             self.counts["merged_entities"] += left.end == right.start in cuts and left.type == right.type
+        ids = np.full(borders[-1], self._tags.id_of(OUTSIDE, ""), np.int32)
         where = f"{self._rejections.source}, line {sentence.line}"
-        tags = encode_entities(spans, int(borders[-1]), self._tags.scheme)
-        return np.array([self._tags.id_of(tag, where) for tag in tags], np.int32)
+        for span in spans:
+            ids[span.start : span.end] = self._entity_ids(span.end - span.start, span.type, where)
+        return ids
+
+    def _entity_ids(self, length: int, kind: str, where: str) -> list[int]:
+        """Tag ids of an entity of so many pieces."""
+        if (length, kind) not in self._known_entities:
+            tags = encode_entities([Entity(0, length, kind)], length, self._tags.scheme)
+            self._known_entities[length, kind] = [self._tags.id_of(tag, where) for tag in tags]
+        return self._known_entities[length, kind]
 
 
 class Pieces(NamedTuple):

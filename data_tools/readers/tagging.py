@@ -202,10 +202,10 @@ class TaggingReader:
         line, tags = sentence.line(), sentence.tags
         if tags is None:
             return TaggedText(text, units, None, line, number)
-        for position, tag in enumerate(tags):
+        for tag in dict.fromkeys(tags):
             problem = tag_problem(tag, self._scheme)
             if problem is not None:
-                return self._reject_tag(sentence, f"position {position}: {problem}")
+                return self._reject_tag(sentence, f"position {tags.index(tag)}: {problem}")
         problem = check_tags(tags, self._scheme)
         if problem is not None and not self._repair:
             return self._reject_tag(

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 from data_tools.readers.lines import LineReader
 from models.common.errors import UserError
@@ -93,12 +94,16 @@ def join_tokens(tokens: list[str], spaced: bool) -> tuple[str, list[tuple[int, i
     spaced: put blanks between tokens, but for those beside a Chinese or full-width character and for two single
     characters of a sentence that holds one: such files give Chinese text, digits and Latin letters too, by characters.
     """
-    chinese = spaced and any(UNSPACED.search(token) for token in tokens)
+    if not spaced:
+        text = "".join(tokens)
+        borders = range(len(text) + 1) if len(text) == len(tokens) else accumulate(map(len, tokens), initial=0)
+        return text, list(pairwise(borders))
+    chinese = any(UNSPACED.search(token) for token in tokens)
     pieces: list[str] = []
     units: list[tuple[int, int]] = []
     position, previous = 0, ""
     for token in tokens:
-        if previous and spaced and _has_gap(previous, token, chinese):
+        if previous and _has_gap(previous, token, chinese):
             pieces.append(" ")
             position += 1
         pieces.append(token)

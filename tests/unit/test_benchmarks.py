@@ -35,6 +35,7 @@ RACES = {
     "evaluation_speed": "--weights {weights} --rows 2 --batch_size 3",
     "cpp_vs_onnxruntime": "--weights {weights} --data_file {data} --rows 2 --cases packed padded",
     "conversion": "--formats numpy mindrecord",
+    "ernie_conversion": "--task dbqa --formats numpy tfrecord",
     "deployment_speed": "--weights {weights} --data_file {data} --cases 384 --max_drop 100",
     "latency_grid": "--weights {weights} --data_file {data} --max_drop 100",
     "paddle_reading": "",
@@ -48,6 +49,7 @@ CASES = {
     "evaluation_speed": {"evaluation": (["ours"], 2)},
     "cpp_vs_onnxruntime": dict.fromkeys(("packed", "padded"), (["C++, MindSpore Lite"], 1)),
     "conversion": dict.fromkeys(("numpy", "mindrecord"), (["ours"], 1)),
+    "ernie_conversion": dict.fromkeys(("numpy", "tfrecord"), (["ours"], 1)),
     "deployment_speed": {"384": ([*deployment_speed.OURS], 2)},
     "latency_grid": {"grid": ([*latency_grid.OURS], 2)},
     "paddle_reading": {"fluid": (["ours"], 2)},
@@ -218,9 +220,14 @@ def check_variables(summary: dict) -> None:
     assert len(summary["tensors_sha256"]) == 64
 
 
+def check_equal_samples(summary: dict) -> None:
+    """Of a generated file both make the same."""
+    assert summary["work_per_repetition"] == {"records": 100} and summary["equal_samples"] == 1.0
+
+
 CHECKS = {"deployment_speed": check_answers, "latency_grid": check_cells, "paddle_reading": check_variables,
-          "pretrain_data": check_figures, "pretrain_speed": check_pretraining,
-          "pretrain_scaling": check_pretraining}  # fmt: skip
+          "ernie_conversion": check_equal_samples, "pretrain_data": check_figures,
+          "pretrain_speed": check_pretraining, "pretrain_scaling": check_pretraining}  # fmt: skip
 
 
 def test_stored_results_become_tables(race, tmp_path, capsys):
@@ -343,6 +350,7 @@ MISTAKES = [
     ("conversion", f"{RACE} --repetitions 0", "--repetitions must be at least 1"),
     ("conversion", f"{RACE} --vocab_file no.txt", "--vocab_file no.txt: no such file"),
     ("conversion", f"{RACE} --formats numpy --data_file {{weights}}/config.json", "ours: "),
+    ("ernie_conversion", f"{RACE} --task cmrc --formats numpy --data_file {{weights}}/config.json", "ours: "),
     ("pretrain_data", f"{RACE} --data_file no.txt", "--data_file no.txt: no such file"),
     ("pretrain_data", f"{RACE} --formats numpy --data_file {{weights}}/config.json", "ours: "),
     ("pretrain_speed", f"{RACE} --network tall", "network 'tall' is unknown"),

@@ -6,9 +6,9 @@ import pytest
 
 from data_tools.feature_store import FeatureSet, load_features
 from data_tools.record_columns import RecordLayout
-from models.bert.config import NETWORKS
 from models.common.errors import UserError
 from models.common.pretrain.corpus import Corpus
+from models.ernie.config import NETWORKS
 from tests.pretrain_corpus import WORDS, MadeCorpus, make_corpus
 from tests.record_files import assert_same, write_columns, write_mindrecord
 

@@ -7,6 +7,7 @@ import pytest
 from transformers import BertTokenizer
 
 from benchmarks.google_squad import GoogleTokenizer
+from data_tools import character_tokens
 from data_tools.readers.classification import KNOWN_LAYOUTS, ClassificationReader
 from data_tools.readers.squad import SquadReader
 from data_tools.tokenization import WordPieceTokenizer, read_vocab
@@ -95,6 +96,53 @@ def test_vocabulary_problems_are_named(tmp_path):
         read_vocab(path)
     path.write_bytes(b"[PAD]\r\n[UNK]\r\n[CLS]\r\n[SEP]\r\n\xe2\x80\xa8\r\nlast")
     assert list(read_vocab(path)) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "\u2028", "last"]
+
+
+def assert_tokens_are_encodings(tokenizer, texts, batch=37):
+    """`tokens` against `encode`, which is the library's own way."""
+    for first in range(0, len(texts), batch):
+        part = texts[first : first + batch]
+        found, wanted = tokenizer.tokens(part), tokenizer.encode(part)
+        assert found.lengths.tolist() == [len(encoding.ids) for encoding in wanted], part
+        assert found.ids.tolist() == [token for encoding in wanted for token in encoding.ids], part
+        offsets = [place for encoding in wanted for place in encoding.offsets]
+        assert list(zip(found.starts.tolist(), found.ends.tolist(), strict=True)) == offsets, part
+
+
+@pytest.mark.parametrize("remembered", [1 << 16, 5])
+@pytest.mark.parametrize("vocabulary", ["ernie1.0_vocab.txt", "bert_cased_vocab.txt"])
+def test_the_table_of_characters_gives_what_the_tokenizer_gives(shared_data, vocabulary, remembered, monkeypatch):
+    monkeypatch.setattr(character_tokens, "REMEMBERED_STRETCHES", remembered)
+    tokenizer = WordPieceTokenizer(shared_data / "vocab" / vocabulary, vocabulary.startswith("ernie"))
+    rng = random.Random(3)
+    texts = [
+        "",
+        "\n",
+        " \t",
+        "a\n\u4e2d",
+        "\u4e2d\u0301\u56fd",
+        "e\u0301\u4e2d",
+        "\u4e2d" * 300,
+        "x" * 300,
+        "\x00\u4e2d\x00",
+    ]
+    texts += ["".join(_character(rng) for _ in range(rng.randrange(40))) for _ in range(1500)]
+    # All of Unicode, most of it between two Chinese characters and two letters.
+    anywhere = [chr(code) for code in range(1, 0x30000, 7) if not 0xD800 <= code < 0xE000]
+    texts += [f"\u4e2d{character}\u56fd{character}b{rng.choice(anywhere)}" for character in anywhere[::3]]
+    texts += ["".join(rng.choice(anywhere) for _ in range(rng.randrange(12))) for _ in range(1500)]
+    reviews = ClassificationReader(shared_data / "chnsenticorp/dev.tsv", KNOWN_LAYOUTS["chnsenticorp"])
+    texts += [record.text_a for record in reviews][:300]
+    assert_tokens_are_encodings(tokenizer, texts)
+    assert len(tokenizer.tokens([]).ids) == len(tokenizer.tokens([]).lengths) == 0
+
+
+def test_a_table_for_words_that_have_no_letter_a(tmp_path):
+    """What stands alone is tried out between two letters, which this vocabulary does not know."""
+    path = tmp_path / "vocab.txt"
+    path.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\nb\n##b\n\u4e2d\n.\n", encoding="utf-8")
+    texts = ["b\u4e2db", "bb.b", "b b", "ab", "b\u0301b.", "\u56fd.", "ba\u4e2d"]
+    assert_tokens_are_encodings(WordPieceTokenizer(path, True), texts)
 
 
 def test_ernies_vocabulary_gives_the_tokens_of_transformers(shared_data, tmp_path):

@@ -1,0 +1,46 @@
+"""The converters of ERNIE's six tasks against the benchmark's peer: on generated files every sample is the same."""
+
+import pytest
+
+from benchmarks import ernie_conversion, ernie_peer
+from benchmarks.ernie_data import write_data
+from benchmarks.google_squad import GoogleTokenizer
+from data_tools.feature_store import load_features
+from models.common.errors import UserError
+
+RECORDS = 60
+SCALARS = {"chnsenticorp": ["label"], "xnli": ["label"], "dbqa": ["label", "qid"], "msra_ner": []}
+REAL = {
+    "chnsenticorp": "chnsenticorp/dev.tsv", "xnli": "xnli/dev.tsv", "msra_ner": "msra_ner/dev.tsv",
+    "drcd": "drcd/DRCD_dev.json", "cmrc": "cmrc2018/trial.json",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ernie_peer.CONVERTERS)
+def test_generated_files_give_the_peers_samples(task, tmp_path, minilm_dir):
+    file, vocab = write_data(task, tmp_path, RECORDS), minilm_dir / "vocab.txt"
+    setup = {"task": task, "data_file": file, "vocab_file": vocab, "format": "numpy"}
+    assert ernie_conversion.convert(setup, tmp_path / "out")["counts"]["examples"] == RECORDS
+    ours = load_features(tmp_path / "out")
+    theirs = ernie_peer.CONVERTERS[task](file, GoogleTokenizer(vocab, True), task)
+    assert ours.lengths.tolist() == theirs.lengths.tolist() and len(ours) >= RECORDS
+    for name, array in theirs.tokens.items():
+        assert ours.tokens[name].tolist() == array.tolist(), name
+    for name in SCALARS.get(task, ["start_position", "end_position"]):
+        assert ours.scalars[name].tolist() == theirs.scalars[name].tolist(), name
+    assert ours.qas_ids == theirs.qas_ids
+
+
+@pytest.mark.parametrize("task", REAL)
+def test_real_files_give_nearly_all_of_them(task, shared_data, tmp_path):
+    vocab = shared_data / "vocab/ernie1.0_vocab.txt"
+    setup = {"task": task, "data_file": shared_data / REAL[task], "vocab_file": vocab, "format": "numpy"}
+    ernie_conversion.convert(setup, tmp_path / "out")
+    theirs = ernie_peer.CONVERTERS[task](setup["data_file"], GoogleTokenizer(vocab, True), task)
+    for name, features in ((ernie_conversion.OURS, load_features(tmp_path / "out")), (ernie_conversion.PEER, theirs)):
+        ernie_conversion.save_content(str(tmp_path), name, features)
+    share = ernie_conversion.compare_content(str(tmp_path))
+    assert share >= {"xnli": 1.0, "chnsenticorp": 1.0}.get(task, 0.99)
+    ernie_conversion.save_content(str(tmp_path), ernie_conversion.PEER, theirs.select(range(0, len(theirs), 2)))
+    with pytest.raises(UserError, match=r"only 0.\d+ of the samples of ours and the original's way"):
+        ernie_conversion.compare_content(str(tmp_path))
