@@ -10,6 +10,11 @@ usage() {
   script="bash scripts/$(basename "$0")"
   "usage_$kind"
   usage_foreground
+  if ((${#places[@]})); then
+    find_python
+    echo
+    "$python" -m "$TRAINING" --help
+  fi
 }
 
 usage_standalone() {
@@ -24,7 +29,8 @@ TEXT
 usage_training() {
   cat <<TEXT
   SCHEMA_DIR       the schema JSON of TFRecord data
-  FLAGS            further flags of python -m $TRAINING, see its --help; of one given twice the last counts
+  FLAGS            further flags of python -m $TRAINING, which --help behind the arguments shows; of one
+                   given twice the last counts
 TEXT
 }
 
