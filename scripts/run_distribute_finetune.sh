@@ -11,10 +11,7 @@ usage: bash scripts/run_distribute_finetune.sh RANK_TABLE_FILE TASK_TYPE [--prin
 Fine-tunes ERNIE as run_standalone_finetune.sh does, on the devices of a rank table (Ascend), or on N of this machine with
 MindSpore's msrun. It is run_distributed_finetune.sh, whose flags it takes and whose --help says more, for one of the tasks.
 TEXT
-  usage_tasks
-  usage_defaults
-  usage_foreground
-  usage_command
+  usage_of_training
 }
 
 split "$@"

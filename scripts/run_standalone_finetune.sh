@@ -10,10 +10,7 @@ usage: bash scripts/run_standalone_finetune.sh TASK_TYPE [--print] [FLAGS...]
 Fine-tunes ERNIE, and scores it on dev after each epoch; the log is ms_log/TASK_TYPE_train_log.txt. The same command goes
 on where a run stopped.
 TEXT
-  usage_tasks
-  usage_defaults
-  usage_foreground
-  usage_command
+  usage_of_training
 }
 
 split "$@"

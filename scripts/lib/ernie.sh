@@ -63,12 +63,15 @@ usage_command() {
   esac
 }
 
-# usage_defaults: where the flags that training_of_task gives point to
-usage_defaults() {
+# usage_of_training: TASK_TYPE, and where the flags that training_of_task gives point to
+usage_of_training() {
+  usage_tasks
   cat <<TEXT
   FLAGS            further flags of the task's command, which --help behind a TASK_TYPE shows; of one given twice the last
                    counts. Given already: the recipe of the task's name in models/ernie/recipes.yaml, features
                    data/FOLDER/TASK_TYPE_train and _dev, weights $WEIGHTS,
                    run folder save_models/TASK_TYPE
 TEXT
+  usage_foreground
+  usage_command
 }

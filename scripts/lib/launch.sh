@@ -28,6 +28,20 @@ launch() {
   logged "$module" "$log" "$python" -m "$module" "$@"
 }
 
+# become MODULE USAGE ARGUMENTS...: `python -m MODULE ARGUMENTS...` in place of this script; USAGE opens its --help
+become() {
+  local module="$1" usage="$2" argument
+  shift 2
+  find_python
+  for argument in "$@"; do
+    if [[ "$argument" == --help || "$argument" == -h ]]; then
+      echo "usage: bash scripts/$(basename "$0") $usage   the flags are those of:"
+      echo
+    fi
+  done
+  exec "$python" -m "$module" "$@"
+}
+
 # logged NAME LOG COMMAND...: runs the command, its output on the terminal and in LOG, and exits with its code
 logged() {
   local name="$1" log="$2" code=0

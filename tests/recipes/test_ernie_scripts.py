@@ -7,14 +7,18 @@ import subprocess
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from data_tools.feature_store import read_sidecar
+from data_tools.feature_store import load_features, read_sidecar
 from models.common.encoder_config import EncoderConfig
+from models.common.errors import UserError
 from models.common.export.manifest import read_manifest
 from models.common.files import read_json
+from models.ernie import preprocess
 from tests.launching import hccn_lines, table_of
 from tests.pretraining import write_corpus, write_features, write_network
+from tests.record_files import write_columns
 from tests.tiny import write_weights
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -96,8 +100,8 @@ def here(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module", params=RAN)
-def trained(request, here) -> tuple[str, Path]:
-    """A task through conversion and training."""
+def exported(request, here) -> tuple[str, Path]:
+    """A task through conversion, training and export."""
     task, (_, folder, _, _) = request.param, TASKS[request.param]
     output = script("convert_finetune_datasets", here, f"data/task_data/{folder}", f"data/{folder}", task,
                     "--dataset_format", "numpy")  # fmt: skip
@@ -106,11 +110,12 @@ def trained(request, here) -> tuple[str, Path]:
     assert output.stderr.strip() == skipped
     assert "features" in (here / "convert_finetune_log.txt").read_text()
     done("run_standalone_finetune", here, task, "--epoch_num", "1", "--train_batch_size", "6", *RAN[task])
+    done("export", here, f"save_models/{task}", f"export/{task}", task)
     return task, here
 
 
-def test_a_task_from_its_data_to_the_score_in_cpp(trained):
-    task, here = trained
+def test_a_task_from_its_data_to_the_score_in_cpp(exported):
+    task, here = exported
     command, folder, length, scored = TASKS[task]
     run = here / "save_models" / task
     for part in ("train", "dev", "test")[: 2 if task == "cmrc" else 3]:
@@ -123,7 +128,6 @@ def test_a_task_from_its_data_to_the_score_in_cpp(trained):
     log = (here / f"ms_log/{task}_eval_log.txt").read_text()
     assert f"save_models/{task}/best/model.safetensors: taken for canonical" in log
 
-    done("export", here, f"save_models/{task}", f"export/{task}", task)
     manifest = read_manifest(here / "export" / task)
     assert (manifest.model.name, manifest.task["max_seq_length"]) == ("ernie", length)
     labels, data = "", f"data/{folder}/{task}_{scored}"
@@ -172,13 +176,41 @@ def disagreeing(here: Path, arguments: list, task: str) -> None:
         assert output.returncode == 2 and "is numpy, not mindrecord" in output.stdout
 
 
-def test_weights_of_no_run_get_the_lengths_of_the_task(trained):
-    task, here = trained
+def test_weights_of_no_run_get_the_lengths_of_the_task(exported):
+    task, here = exported
     line = done("export", here, f"save_models/{task}/best", "out", task, "--print")
     assert "--max_seq_length" not in line
     line = done("export", here, "random", "out", task, "--print", "--packed", "false")
     assert f"--max_seq_length {TASKS[task][2]}" in line and line.endswith("--packed false\n")
     assert ("--stride_is step --max_answer_length 100 --assessment_method cmrc" in line) == (task == "cmrc")
+
+
+def test_features_made_elsewhere(exported, tmp_path):
+    """Of the tasks with labels a TFRecord of neither a telling name nor a sidecar; questions are none."""
+    task, here = exported
+    _, folder, length, scored = TASKS[task]
+    command = ["--manifest", str(here / "export" / task), "--result_path", str(tmp_path / "samples"),
+               "--dataset_format", "tfrecord"]  # fmt: skip
+    if task == "cmrc":
+        with pytest.raises(UserError, match="questions are JSON; leave --schema_file_path and --dataset_format out"):
+            preprocess.main([*command, "--eval_json_path", str(here / f"data/task_data/{folder}/dev.json")])
+        return
+    features = load_features(here / f"data/{folder}/{task}_{scored}")
+    padded = features.padded(range(len(features)), length)
+    label = padded["tag_id"] if task == "msra_ner" else padded["label"][:, None]
+    columns = {"input_ids": padded["input_ids"], "input_mask": padded["attention_mask"],
+               "segment_ids": padded["token_type_ids"], "label_ids": label}  # fmt: skip
+    data = write_columns(tmp_path / "features.bin", {name: array.astype(np.int64) for name, array in columns.items()})
+    schema = {name: {"type": "int64", "rank": 1, "shape": [array.shape[1]]} for name, array in columns.items()}
+    for name, wrong in (("right.json", 0), ("wrong.json", 1)):
+        schema["input_ids"]["shape"] = [length + wrong]
+        text = {"datasetType": "TF", "numRows": len(features), "columns": schema}
+        (tmp_path / name).write_text(json.dumps(text))
+    command += ["--eval_data_file_path", str(data), "--schema_file_path"]
+    with pytest.raises(UserError, match="column input_ids holds 256 values where 257 are expected"):
+        preprocess.main([*command, str(tmp_path / "wrong.json")])
+    preprocess.main([*command, str(tmp_path / "right.json")])
+    assert len(list((tmp_path / "samples/00_data").iterdir())) == len(features)
 
 
 def parsed(line: str, module: str) -> object:
