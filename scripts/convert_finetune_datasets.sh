@@ -13,11 +13,12 @@ TEXT
   usage_tasks
   cat <<TEXT
   --print          print what would be run, and run nothing
-  FLAGS            further flags of python -m data_tools.convert, such as --overwrite true or --dataset_format numpy; of one
-                   given twice the last counts. Given already: --vocab_file $WEIGHTS/vocab.txt,
+  FLAGS            further flags of python -m data_tools.convert, which --help behind a TASK_TYPE shows; of one given twice
+                   the last counts. Given already: --vocab_file $WEIGHTS/vocab.txt,
                    and lengths as the original has them
 The output is shown and written to convert_finetune_log.txt.
 TEXT
+  usage_command data_tools.convert
 }
 
 # parts: the parts that are there; says which are not

@@ -14,10 +14,11 @@ it with the network; the log is ms_log/TASK_TYPE_export_log.txt.
 TEXT
   usage_tasks
   cat <<'TEXT'
-  FLAGS            further flags of python -m models.ernie.export, see its --help; of one given twice the last counts.
-                   Given already: --file_format MINDIR_LITE, for the C++ program
+  FLAGS            further flags of python -m models.ernie.export, which --help behind a TASK_TYPE shows; of one given twice
+                   the last counts. Given already: --file_format MINDIR_LITE, for the C++ program
 TEXT
   usage_foreground
+  usage_command models.ernie.export
 }
 
 # belongs_to_a_run WEIGHTS: a run's folder, or what lies in it or one folder below

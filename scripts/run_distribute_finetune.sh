@@ -14,6 +14,7 @@ TEXT
   usage_tasks
   usage_defaults
   usage_foreground
+  usage_command
 }
 
 split "$@"

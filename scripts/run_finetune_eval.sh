@@ -14,10 +14,11 @@ TEXT
   usage_tasks
   cat <<'TEXT'
   --run_dir        the run folder; default: save_models/TASK_TYPE
-  FLAGS            further flags of the task's command, python -m models.ernie.run_classifier, run_ner or run_mrc, see its
-                   --help; of one given twice the last counts. Given already: features data/FOLDER/TASK_TYPE_test
+  FLAGS            further flags of the task's command, which --help behind a TASK_TYPE shows; of one given twice the last
+                   counts. Given already: features data/FOLDER/TASK_TYPE_test
 TEXT
   usage_foreground
+  usage_command
 }
 
 split "$@"

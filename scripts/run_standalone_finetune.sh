@@ -13,6 +13,7 @@ TEXT
   usage_tasks
   usage_defaults
   usage_foreground
+  usage_command
 }
 
 split "$@"

@@ -50,12 +50,25 @@ usage_tasks() {
 TEXT
 }
 
+# usage_command [MODULE]: where a TASK_TYPE is given, always the last argument, the flags of its command, or of MODULE
+usage_command() {
+  ((${#places[@]})) && [[ " $TASK_TYPES " == *" ${places[-1]} "* ]] || return 0
+  choose_task "${places[-1]}"
+  find_python
+  echo
+  # A conversion is a command below that of the module.
+  case "${1:-}" in
+    data_tools.convert) "$python" -m "$1" "${conversion[0]}" --help ;;
+    *) "$python" -m "${1:-$module}" --help ;;
+  esac
+}
+
 # usage_defaults: where the flags that training_of_task gives point to
 usage_defaults() {
   cat <<TEXT
-  FLAGS            further flags of the task's command, python -m models.ernie.run_classifier, run_ner or run_mrc, see its
-                   --help; of one given twice the last counts. Given already: the recipe of the task's name in
-                   models/ernie/recipes.yaml, features data/FOLDER/TASK_TYPE_train and _dev, weights
-                   $WEIGHTS, run folder save_models/TASK_TYPE
+  FLAGS            further flags of the task's command, which --help behind a TASK_TYPE shows; of one given twice the last
+                   counts. Given already: the recipe of the task's name in models/ernie/recipes.yaml, features
+                   data/FOLDER/TASK_TYPE_train and _dev, weights $WEIGHTS,
+                   run folder save_models/TASK_TYPE
 TEXT
 }

@@ -71,10 +71,9 @@ def python_takes(module: str, arguments: list[str], monkeypatch) -> None:
 
 
 def script_takes(script: str, arguments: list[str]) -> None:
-    # A script that starts any of several modules tells the flags of one that is named.
-    places = list(itertools.takewhile(lambda word: not word.startswith("--"), arguments))
-    named = places if any(word.startswith("models.") for word in places) else []
-    help_text = run(script, *named, "--help").stdout
+    # A script that starts any of several modules tells the flags of one that is named, itself or by its task.
+    places = itertools.takewhile(lambda word: not word.startswith("--"), arguments)
+    help_text = run(script, *places, "--help").stdout
     for flag in (word for word in arguments if word.startswith("--")):
         assert re.search(rf"{re.escape(flag)}\b", help_text), f"{script} --help does not know {flag}"
 
