@@ -157,6 +157,7 @@ def test_exports_are_kept(table, tiny_weights):
         ({"do_lower_case": "false"}, "do_lower_case"),
         ({"runtime": "mindspore", "max_samples_per_row": 3}, "max_samples_per_row"),
         ({"max_answer_length": 5, "n_best_size": 3}, "n_best_size, max_answer_length"),
+        ({"assessment_method": "cmrc"}, "assessment_method"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
