@@ -1,7 +1,7 @@
 """What the fine-tuning comparison runs on: data sets, the parts of them that are used, how they are converted.
 
 Chosen so that a run of one side takes less than 20 minutes of one core where that teaches anything. It does not in
-reading comprehension: a tenth of CMRC 2018 takes about an hour, so it is the last of its family.
+reading comprehension: a tenth of CMRC 2018 takes about an hour, so it comes last.
 """
 
 import subprocess
