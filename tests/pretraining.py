@@ -22,6 +22,14 @@ def write_corpus(path: Path, seed: int = 5) -> Path:
     return path
 
 
+def write_short_documents(path: Path) -> Path:
+    """Of two sentences each, so that samples are short, and of many lengths."""
+    sentences = [line for line in write_corpus(path).read_text(encoding="utf-8").splitlines() if line]
+    cut = [" ".join(line.split()[: 3 + number % 9]) for number, line in enumerate(sentences)]
+    path.write_text("\n\n".join(map("\n".join, zip(cut[::2], cut[1::2], strict=False))), encoding="utf-8")
+    return path
+
+
 def write_features(folder: Path, corpus: Path, vocab: Path, row_length: int = 64, shards: int = 4) -> Path:
     """Convert the corpus."""
     options = PretrainOptions(max_seq_length=row_length)

@@ -23,7 +23,7 @@ from benchmarks import (
 from data_tools.feature_store import FeatureSet
 from models.common.cli import run_main
 from models.common.errors import UserError
-from tests.pretraining import write_corpus
+from tests.pretraining import write_short_documents
 from tests.tiny import TINY, write_squad
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -69,14 +69,6 @@ def random_model(folder: Path, minilm_dir: Path) -> dict[str, Path]:
     samples.save_model(model, folder / "weights", minilm_dir / "vocab.txt")
     network = folder / "weights" / "config.json"
     return {"weights": network.parent, "network": network, "data": write_squad(folder / "tiny.json"), "folder": folder}
-
-
-def write_short_documents(path: Path) -> Path:
-    """Of two sentences each, so that samples are short, and of many lengths."""
-    sentences = [line for line in write_corpus(path).read_text(encoding="utf-8").splitlines() if line]
-    cut = [" ".join(line.split()[: 3 + number % 9]) for number, line in enumerate(sentences)]
-    path.write_text("\n\n".join(map("\n".join, zip(cut[::2], cut[1::2], strict=False))), encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")
