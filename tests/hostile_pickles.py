@@ -36,10 +36,26 @@ def program_of_opcodes(_: bytes, rng: random.Random) -> bytes:
     return b"\x80\x04" + b"".join(opcode(rng) for _ in range(rng.randrange(1, 40))) + b"."
 
 
+def array_of(before: bytes, shape: bytes, code: bytes, order: bytes) -> bytes:
+    """Instructions for a dict with an array of no values, of what these instructions push."""
+    dtype = b"cnumpy\ndtype\n" + code + b"\x85R(K\x03" + order + b"NNNtb"
+    values = b"(K\x01" + shape + dtype + b"\x89C\x00tb"
+    return before + b"}\x8c\x01acnumpy.core.multiarray\n_reconstruct\n)R" + values + b"s."
+
+
+# A state dict with an array `a`, and the name of a slice to come.
+SLICED = (
+    array_of(b"", b"K\x00\x85", b"\x8c\x02f4", b"\x8c\x01<")[:-1]
+    + b"\x8c\x15UnpackBigParamInfor@@}\x8c\x01w}(\x8c\x06slices"
+)
+
+
 def bomb(_: bytes, rng: random.Random) -> bytes:
     """A small pickle that would become large or take for ever."""
     depth = rng.choice((100, 5000, 60000))
-    tuples = b")q\x00" + b"h\x00h\x00\x86q\x00" * 60  # its hash takes 2^60 steps
+    # Memo 0, and nothing on the stack: a tuple whose hash, or text, takes 2^60 steps.
+    tuples = b")q\x000" + b"h\x00h\x00\x86q\x000" * 60
+    lists = b"](" + b"N" * 20000 + b"eq\x010](" + b"h\x01" * 20000 + b"e"  # 400 million parts
     text = b"X" + struct.pack("<I", 50000) + b"x" * 50000
     array = (
         b"cnumpy.core.multiarray\n_reconstruct\n(tR(K\x01(J"
@@ -54,7 +70,13 @@ def bomb(_: bytes, rng: random.Random) -> bytes:
         b"}(" + tuples + b"h\x00K\x01u.",
         b"}" + tuples + b"h\x00h\x00s.",
         b"ccollections\nOrderedDict\n]]" + tuples + b"h\x00aK\x01aa\x85R.",
-        tuples + b"h\x00\x85R.",
+        b"cbuiltins\ntuple\n" + tuples + b"h\x00\x85R.",
+        b"ccollections\nOrderedDict\n" + lists + b"\x85R.",
+        array_of(tuples, b"h\x00", b"\x8c\x02f4", b"\x8c\x01<"),
+        array_of(tuples, b")", b"h\x00", b"\x8c\x01<"),
+        array_of(tuples, b")", b"\x8c\x02f4", b"h\x00"),
+        b"}\x8c\x01ac_codecs\nencode\nN" + tuples + b"h\x00\x86Rs.",
+        SLICED + tuples + b"h\x00\x85\x8c\x0bOriginShape)uss.",
         b"]q\x00" + b"]q\x01(" + b"h\x00" * 5000 + b"eq\x00" + b".",
         text + b"q\x01}(" + b"".join(
             b"\x8c\x04" + f"{number:04}".encode() + array + b"c_codecs\nencode\nh\x01\x8c\x06latin1\x86Rtb"

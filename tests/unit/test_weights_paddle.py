@@ -19,6 +19,7 @@ from models.common.weights.arrays import same_bits
 from models.common.weights.formats import locate, read_tensors
 from models.common.weights.paddle_tensors import VariableFolder, read_combined, write_variables
 from models.common.weights.pdparams import read_pdparams, write_pdparams
+from models.common.weights.restricted_pickle import ordered_dict
 from tests.weights_data import assert_same
 
 KINDS = ["float32", "float16", "bfloat16", "float64", "int64", "int32", "int8", "uint8", "bool"]
@@ -271,6 +272,25 @@ class Reduced:
 
     def __reduce__(self):
         return self.call
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("_codecs\nencode", (None, {"data": 1})),
+        ("builtins\ntuple", (None, {"__defaults__": ([1, 2],)})),
+        ("collections\nOrderedDict", (None, {"__defaults__": ([("x", 1)],)})),
+    ],
+)
+def test_state_changed_by_a_pickle_dies_with_it(tmp_path, name, state):
+    """What a name resolves to serves the next file, too."""
+    evil, good = tmp_path / "evil.pdparams", tmp_path / "good.pdparams"
+    evil.write_bytes(b"\x80\x02c" + name.encode() + b"\n" + pickle.dumps(state, protocol=2)[2:-1] + b"b.")
+    with pytest.raises(UserError, match="state for something that is no object"):
+        read_pdparams(evil)
+    good.write_bytes(pickle.dumps(state_dict := OrderedDict(state=np.arange(3, dtype=np.float32)), protocol=2))
+    assert_same(read_pdparams(good), state_dict)
+    assert ordered_dict() == {}
 
 
 def test_nothing_that_a_pickle_asks_for_is_run(tmp_path):

@@ -15,7 +15,7 @@ import torch
 
 from models.common.errors import UserError
 from models.common.weights.arrays import same_bits
-from models.common.weights.torch_bin import STORAGE_DTYPES, read_torch
+from models.common.weights.torch_bin import LEGACY_MAGIC, LEGACY_PROTOCOL, STORAGE_DTYPES, read_torch
 
 FORMS = {"zip": {}, "legacy": {"_use_new_zipfile_serialization": False}}
 
@@ -123,6 +123,39 @@ def test_state_changed_by_a_pickle_dies_with_it(tmp_path):
     with pytest.raises(UserError):
         read_torch(evil)
     assert read_torch(good)["x"].tolist() == [0, 1, 2]
+
+
+def test_tuples_without_end_are_neither_shown_nor_looked_up(tmp_path):
+    """Of 60 levels of a tuple that holds the one before twice, text and hash take 2^60 steps."""
+    endless = b")q\x000" + b"h\x00h\x00\x86q\x000" * 60
+    storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000NK\x01tQ"
+    rebuilt = b"ctorch._utils\n_rebuild_tensor_v2\n("
+    pickles = {
+        "key": storage.replace(b"X\x01\x00\x00\x000", b"h\x00"),
+        "type": storage.replace(b"ctorch\nFloatStorage\n", b"h\x00"),
+        "length": storage.replace(b"K\x01t", b"h\x00t"),
+        "size": b"}X\x01\x00\x00\x00x" + rebuilt + storage + b"K\x00h\x00K\x01\x85tRs",
+        "stride": b"}X\x01\x00\x00\x00x" + rebuilt + storage + b"K\x00K\x01\x85h\x00tRs",
+    }
+    for name, content in pickles.items():
+        with zipfile.ZipFile(tmp_path / f"{name}.bin", "w") as archive:
+            archive.writestr("a/data.pkl", b"\x80\x02" + endless + content + b".")
+            archive.writestr("a/data/0", bytes(4))
+    legacy = [pickle.dumps(value, protocol=2) for value in (LEGACY_MAGIC, LEGACY_PROTOCOL, {"little_endian": True}, {})]
+    (tmp_path / "legacy.bin").write_bytes(b"".join(legacy) + b"\x80\x02" + endless + b"h\x00\x85.")
+    program = (
+        "import sys\nfrom models.common.errors import UserError\n"
+        "from models.common.weights.torch_bin import read_torch\n"
+        "for path in sys.argv[1:]:\n"
+        "    try:\n        read_torch(path)\n        sys.exit(path)\n"
+        "    except UserError as error:\n        print(error)"
+    )
+    paths = sorted(map(str, tmp_path.glob("*.bin")))
+    command = [sys.executable, "-c", program, *paths]
+    done = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True)
+    for path, line in zip(paths, done.stdout.splitlines(), strict=True):
+        assert line.startswith(f"{path}: not a whole PyTorch weights file (")
+        assert "without a name" in line or "of an unknown type" in line or "of impossible size or stride" in line, line
 
 
 def test_a_few_bytes_cannot_ask_for_all_memory(tmp_path):

@@ -73,7 +73,7 @@ class _Type:
 
     def numpy(self) -> np.dtype:
         if self.code not in _TYPES or self.order not in ("<", "|", "="):
-            raise Damaged(f"numbers of type {self.code!r:.40}, byte order {self.order!r:.40}")
+            raise Damaged(f"numbers of type {_shown(self.code)}, byte order {_shown(self.order)}")
         return np.dtype(self.code)
 
 
@@ -100,7 +100,7 @@ class _Array:
         if not isinstance(data, bytes):
             raise Damaged("an array without its values")
         if any(type(size) is not int or size < 0 for size in shape):
-            raise Damaged(f"an array of shape {shape!r:.40}")
+            raise Damaged("an array of an impossible shape")
         if math.prod(shape) * dtype.itemsize != len(data):
             raise Damaged(f"{len(data)} bytes where {shape!r:.40} of {dtype} are announced")
         values = np.frombuffer(data, bfloat16() if self.dtype.code == "u2" else dtype)
@@ -114,7 +114,7 @@ class _Text:
 
     def __init__(self, data: str, encoding: str) -> None:
         if encoding not in ("latin1", "latin-1"):
-            raise Damaged(f"text as {encoding!r:.40}")
+            raise Damaged(f"text as {_shown(encoding)}")
         self.data = data
 
 
@@ -123,6 +123,11 @@ def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
     array = _Array()
     array.__setstate__((1, shape, dtype, order == "F", data))
     return array
+
+
+def _shown(name: Any) -> str:
+    """A name in a message; what is none may have no end."""
+    return repr(name[:40]) if isinstance(name, str) else type(name).__name__
 
 
 def _tuple(items: Any = ()) -> tuple:
@@ -178,6 +183,8 @@ def _arrays(saved: dict[str, Any], file_size: int) -> dict[str, np.ndarray]:
         if room < 0:
             raise Damaged("many more values than the file has bytes")
     for name, cut in (saved.get(_SLICES) or {}).items():
+        if not all(isinstance(part, str) for part in cut["slices"]):
+            raise Damaged("a slice of an array without a name")
         parts = [tensors.pop(part) for part in cut["slices"]]
         tensors[name] = np.concatenate([part.reshape(-1) for part in parts]).reshape(cut["OriginShape"])
     return tensors

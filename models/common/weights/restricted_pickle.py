@@ -3,6 +3,9 @@
 A pickle is a program that can call anything. Here only the instructions that build plain data are known, and only the
 names that a reader lists resolve, each to a function or class of that reader; any other is refused by name before
 anything of it runs.
+
+A hundred bytes can describe a tuple of tuples of tuples with more parts than any memory holds. It costs nothing until
+somebody walks through it, as a message that shows it does: readers show and look up only what they know the type of.
 """
 
 import contextlib
@@ -64,6 +67,12 @@ class RestrictedUnpickler(pickle._Unpickler):
         _fill(made, items)
         self.append(made)
 
+    def load_build(self) -> None:
+        """State of an object that the pickle has made; that of a class or function would outlive the file."""
+        if callable(self.stack[-2]):
+            raise TypeError("state for something that is no object")
+        super().load_build()
+
     def load_bytearray8(self) -> None:
         """Bytes that may be changed; the base class would reserve whatever length a damaged file announces."""
         length = int.from_bytes(self.read(8), "little")
@@ -73,6 +82,7 @@ class RestrictedUnpickler(pickle._Unpickler):
         pickle.SETITEM[0]: load_setitem,
         pickle.SETITEMS[0]: load_setitems,
         pickle.DICT[0]: load_dict,
+        pickle.BUILD[0]: load_build,
         pickle.BYTEARRAY8[0]: load_bytearray8,
     }
 
@@ -80,7 +90,7 @@ class RestrictedUnpickler(pickle._Unpickler):
 def ordered_dict(pairs: Any = ()) -> OrderedDict:
     """What a pickle gets for collections.OrderedDict: `pairs` are those of Python 2."""
     made: OrderedDict = OrderedDict()
-    _fill(made, [part for pair in pairs for part in pair])
+    _fill(made, [part for key, value in pairs for part in (key, value)])
     return made
 
 

@@ -80,6 +80,8 @@ class _Unpickler(RestrictedUnpickler):
         """Called for every storage, which lies outside the pickle."""
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
             raise _Damaged("an unknown kind of reference in the pickle")
+        if not isinstance(pid[2], str) or type(pid[4]) is not int:
+            raise _Damaged("a storage without a name or a length")
         return self._load_storage(pid)
 
     def _rebuild_tensor(self, storage: "_Storage", offset: int, size: tuple, stride: tuple, *_: Any) -> "_Tensor":
@@ -114,7 +116,7 @@ class _Tensor:
         values = self.storage.array()
         numbers = (self.offset, *self.size, *self.stride)
         if len(self.size) != len(self.stride) or any(type(number) is not int or number < 0 for number in numbers):
-            raise _Damaged(f"impossible tensor of size {self.size}, stride {self.stride}")
+            raise _Damaged("a tensor of impossible size or stride")
         count = math.prod(self.size)
         if count == 0:
             return np.empty(self.size, values.dtype)
@@ -168,6 +170,8 @@ def _read_legacy(file: mmap.mmap) -> Any:
         raise UserError("written on a big-endian machine, which is not supported")
     saved, content = load_pickle(), memoryview(file)
     for key in load_pickle():
+        if not isinstance(key, str):
+            raise _Damaged("values of a storage without a name")
         storage = storages[key]
         header = file.read(8)
         length = int.from_bytes(header, "little")
@@ -181,7 +185,7 @@ def _read_legacy(file: mmap.mmap) -> Any:
 
 def _dtype(name: Any) -> np.dtype:
     if name not in STORAGE_DTYPES.values():
-        raise _Damaged(f"unknown storage type {name!r}")
+        raise _Damaged("a storage of an unknown type")
     return bfloat16() if name == "bfloat16" else np.dtype(name)
 
 
