@@ -27,6 +27,7 @@ ATTEMPTS = 5  # in a row that bring nothing
 PAUSE = 2.0  # seconds before the next attempt
 LARGEST_ARCHIVE = 32 << 30  # bytes unpacked
 MOST_MEMBERS = 100_000
+APPLE_DOUBLE = "._"  # beside each file and folder, where macOS has packed them: what its Finder knows of them
 _BLOCK = 1 << 20
 _LONGEST_HEADER = 1 << 20  # bytes of a tar's extended header: a name or a few attributes
 
@@ -63,9 +64,9 @@ def fetch(url: str, path: Path | str, sha256: str | None = None, md5: str | None
 def unpack(archive: Path | str, folder: Path | str, largest: int = LARGEST_ARCHIVE, top: str | None = None) -> None:
     """Unpack a tar archive, compressed or not, into a new `folder`, which appears whole or not at all.
 
-    top: the one folder that all lies in, which is left away. Only files and folders that lie inside: a member with an
-    absolute path or `..`, a link or a device, two of one name, more than `largest` bytes in all, or a damaged archive
-    is a `UserError`, and nothing of it stays.
+    top: the one folder that all lies in, which is left away. macOS's notes on files (`._name`) stay behind. Only files
+    and folders that lie inside: a member with an absolute path or `..`, a link or a device, two of one name, more than
+    `largest` bytes in all, or a damaged archive is a `UserError`, and nothing of it stays.
     """
     archive, folder = Path(archive), Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -191,10 +192,12 @@ class _Member(tarfile.TarInfo):
 def _unpack(members: tarfile.TarFile, folder: Path, largest: int, top: str | None, progress: Progress) -> None:
     room = largest
     for number, member in enumerate(members):
-        target = folder / _inside(member, top)
         room -= member.size
         if room < 0 or number >= MOST_MEMBERS:
             raise UserError(f"holds more than {largest} bytes or {MOST_MEMBERS} members")
+        if PurePosixPath(member.name).name.startswith(APPLE_DOUBLE):
+            continue
+        target = folder / _inside(member, top)
         try:
             (target if member.isdir() else target.parent).mkdir(parents=True, exist_ok=True)
             if member.isreg():

@@ -89,6 +89,9 @@ class BaiduReader:
         for number, text in reader:
             self.bytes_read = before + reader.bytes_read
             line = Line(file, number, text.strip().split(";"))
+            if len(line.fields) == 1 and "\t" in text:
+                raise UserError(f"{line.where}: a path and a share, as in lists of files; give such a list, or files "
+                                "without it: --input_format baidu_filelist or baidu")  # fmt: skip
             if len(line.fields) != len(FIELDS):
                 raise UserError(f"{line.where}: {len(line.fields)} fields where {len(FIELDS)} are expected, "
                                 f"{';'.join(FIELDS)}; correct the file")  # fmt: skip

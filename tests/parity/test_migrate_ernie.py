@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 from transformers import (
+    BertTokenizer,
     ErnieConfig,
     ErnieForMaskedLM,
     ErnieForNextSentencePrediction,
@@ -19,6 +20,7 @@ from transformers import (
     ErnieModel,
 )
 
+from data_tools.tokenization import WordPieceTokenizer, read_vocab
 from models.common.errors import UserError
 from models.common.weights.canonical import save_canonical
 from models.common.weights.formats import ERNIE
@@ -301,6 +303,13 @@ def test_tied_copies_of_paddlenlp_are_compared(tmp_path):
         read_checkpoint(tmp_path)
 
 
+def test_a_head_that_is_not_there_is_refused(tmp_path):
+    write_pickled(tmp_path / "a", "fluid", "pretraining")
+    with pytest.raises(UserError, match=r"--head span, but what is there is pooler, heads\.mlm, heads\.nsp; leave"):
+        run_ernie(tmp_path / "a", tmp_path / "b", "fluid", "canonical", "--head", "span")
+    assert not (tmp_path / "b").exists()
+
+
 def test_paddlenlp_without_its_prefix(tmp_path):
     theirs, ours = weights("paddlenlp", None)
     (tmp_path / "config.json").write_text(json.dumps(NLP_CONFIG))
@@ -323,4 +332,22 @@ def test_real_chinese_weights_through_every_format(tmp_path, shared_data):
     for step, (at, to) in enumerate([("fluid", "paddlenlp"), ("paddlenlp", "mindspore-zoo"), ("mindspore-zoo", "hf")]):
         path = run_ernie(path, tmp_path / str(step + 1), at, to)
     assert_same(read_checkpoint(path).tensors, first.tensors)
-    assert (path / "vocab.txt").read_bytes() == (source / "vocab.txt").read_bytes()
+    assert (tmp_path / "0/vocab.txt").read_bytes() == (source / "vocab.txt").read_bytes()
+
+
+@pytest.mark.parametrize("to", ["hf", "paddlenlp"])
+def test_baidus_vocabulary_becomes_one_that_transformers_reads(tmp_path, shared_data, to):
+    numbered = shared_data / "vocab/ernie1.0_vocab.txt"  # token<TAB>id
+    write_checkpoint(to, tmp_path, TINY, random_tensors(), numbered, family=ERNIE)
+    assert read_vocab(tmp_path / "vocab.txt") == read_vocab(numbered)
+    text = "房间很干净, 服务unbelievable 也好"
+    theirs = BertTokenizer.from_pretrained(tmp_path)(text, add_special_tokens=False)["input_ids"]
+    [ours] = WordPieceTokenizer(numbered, lower_case=True).encode([text])
+    assert theirs == ours.ids and ours.ids.count(ours.ids[0]) == 1
+
+
+def test_a_vocabulary_with_wrong_ids_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[PAD]\t0\n[UNK]\t7\n")
+    with pytest.raises(UserError, match=r"vocab\.txt, line 2: expected a token, a tab and the id 1"):
+        write_checkpoint("hf", tmp_path / "hf", TINY, random_tensors(), tmp_path / "vocab.txt", family=ERNIE)
+    assert not (tmp_path / "hf").exists()

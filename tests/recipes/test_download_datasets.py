@@ -49,7 +49,8 @@ def packed(files: dict[str, str]) -> bytes:
 
 
 def test_the_task_data_come_and_stay(tmp_path):
-    content = packed({"task_data/xnli/dev.tsv": "text_a\n", "./task_data/cmrc2018/dev.json": "{}"})
+    notes = {"._task_data": "of macOS", "task_data/xnli/._dev.tsv": "of macOS"}
+    content = packed({"task_data/xnli/dev.tsv": "text_a\n", "./task_data/cmrc2018/dev.json": "{}"} | notes)
     with serving(content) as server:
         for number in (1, 2):  # the original exits with 1 where data/ is there already
             done = run(tmp_path, "finetune", "--url", server.url)
@@ -60,6 +61,7 @@ def test_the_task_data_come_and_stay(tmp_path):
         assert len(server.asked) == 1
     assert (tmp_path / "data/task_data/xnli/dev.tsv").read_text() == "text_a\n"
     assert (tmp_path / "data/task_data/cmrc2018/dev.json").read_text() == "{}"
+    assert not list((tmp_path / "data").rglob("._*"))
 
 
 def test_an_archive_of_another_layout_is_refused(tmp_path):

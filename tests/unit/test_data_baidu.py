@@ -263,7 +263,7 @@ REFUSED_FILES = {
     "not a share": (b"x.gz\tnan\n", LIST, {}, "line 1: .* is no path, tab and mask_word_prob"),
     "not there": (b"y.gz\t1.1\n", LIST, {}, "line 1: 'y.gz': no such file, nor beside the list"),
     "no files": (b"", LIST, {}, "names no files"),
-    "a list as lines": (b"x.gz\t1.1\n", BAIDU, {}, "line 1: 1 fields where 5"),
+    "a list as lines": (b"x.gz\t1.1\n", BAIDU, {}, "line 1: a path and a share, as in lists of files"),
     "levels beside a list": (b"x.gz\t1.1\n", LIST, {"levels": WORDS}, "--masking has no use with --input_format"),
     "segmenter": (b"", BAIDU, {"levels": WORDS, "word_segmenter": "jieba"}, "--word_segmenter has no use"),
     "opencc": (b"", BAIDU, {"opencc": "t2s"}, "--opencc has no use with --input_format baidu"),

@@ -9,6 +9,7 @@ from models.common.weights.arrays import cast
 from models.common.weights.canonical import tensors_sha256
 from models.common.weights.checkpoint_config import arithmetic
 from models.common.weights.formats import Family
+from models.common.weights.names import groups_in
 from models.common.weights.reading import HEADS, read_checkpoint
 from models.common.weights.writing import write_checkpoint
 
@@ -45,6 +46,9 @@ def migrate(family: Family, argv: list[str] | None) -> None:
         flags.source, flags.from_format, flags.config, flags.allow_unused, flags.head, [family]
     )
     tensors = checkpoint.tensors
+    if flags.head and HEADS[flags.head] not in groups_in(tensors):
+        found = ", ".join(groups_in(tensors)) or "no head"
+        raise UserError(f"{checkpoint.file}: --head {flags.head}, but what is there is {found}; leave the flag out")
     if flags.dtype != "keep":
         tensors = {name: cast(name, tensor, flags.dtype) for name, tensor in tensors.items()}
     info = {"migrated_from": checkpoint.format, "source_file": checkpoint.file.name}

@@ -8,7 +8,8 @@ import numpy as np
 
 from models.common.encoder_config import EncoderConfig
 from models.common.errors import UserError
-from models.common.weights.canonical import MODEL_FILE, check_canonical, save_canonical, save_companions
+from models.common.files import read_text, write_text
+from models.common.weights.canonical import MODEL_FILE, VOCAB_FILE, check_canonical, save_canonical, save_companions
 from models.common.weights.formats import BERT, CKPT_FILE, PDPARAMS_FILE, VARIABLES, Family
 from models.common.weights.matching import shorten
 from models.common.weights.mindspore_ckpt import write_ckpt
@@ -43,9 +44,9 @@ def write_checkpoint(
     """Write canonical `tensors` to `folder` in the format of `family` named `to`; returns the model file, or the folder
     of variables.
 
-    Beside it: the config, and vocab.txt if known. Values and dtypes are kept. `info` is stored where the format has
-    room for it (canonical). `labels`: names of the classes or tags in id order. Raises `UserError` for a tensor that
-    the format has no name for.
+    Beside it: the config, and vocab.txt if known, as the format's readers spell it. Values and dtypes are kept. `info`
+    is stored where the format has room for it (canonical). `labels`: names of the classes or tags in id order. Raises
+    `UserError` for a tensor that the format has no name for.
     """
     folder = Path(folder)
     if to == "canonical":
@@ -55,13 +56,30 @@ def write_checkpoint(
     table = _table(family, to, config, tensors)
     renamed = _spelled(to, table, config, tensors)
     heads = tuple(group for group in groups_in(tensors) if group.startswith("heads."))
-    settings = config.to_dict()
+    settings, tokens = config.to_dict(), []
     if to in ("hf", "paddlenlp"):
-        settings = _transformers_settings(family, to, config, heads)
+        settings, tokens = _transformers_settings(family, to, config, heads), _numbered_tokens(vocab)
         if not heads:  # a bare model is saved without the prefix that the classes with heads give it
             renamed = {name.removeprefix(table.optional_prefixes[0]): it for name, it in renamed.items()}
-    save_companions(folder, settings, vocab, labels, family.formats[to].config_files[0])
+    save_companions(folder, settings, None if tokens else vocab, labels, family.formats[to].config_files[0])
+    if tokens:
+        write_text(folder / VOCAB_FILE, "".join(f"{token}\n" for token in tokens))
     return _write_model(to, folder, renamed)
+
+
+def _numbered_tokens(vocab: Path | str | None) -> list[str]:
+    """The tokens of a vocabulary that says their ids behind a tab, as Baidu's does; transformers and PaddleNLP would
+    take the id for a part of the token. None of a vocabulary without ids."""
+    text = "" if vocab is None else read_text(vocab)
+    if "\t" not in text:
+        return []
+    lines = text.removesuffix("\n").split("\n")
+    for number, line in enumerate(lines):
+        if not line.endswith(f"\t{number}"):
+            raise UserError(
+                f"{vocab}, line {number + 1}: expected a token, a tab and the id {number}; correct the file"
+            )
+    return [line.rpartition("\t")[0] for line in lines]
 
 
 def _spelled(
