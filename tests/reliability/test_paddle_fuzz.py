@@ -25,8 +25,8 @@ from models.common.weights.paddle_tensors import VariableFolder, read_combined, 
 from models.common.weights.pdparams import read_pdparams
 from models.common.weights.reading import read_checkpoint
 from models.common.weights.writing import write_checkpoint
+from tests.fuzzing import Target, cut, flip_bytes, fuzz, insert
 from tests.hostile_pickles import bomb, evil_call, program_of_opcodes
-from tests.reliability.test_reader_fuzz import Target, cut, flip_bytes, fuzz, insert
 from tests.tiny import TINY
 
 ROOM = 512 << 20  # bytes; the files have thousands
