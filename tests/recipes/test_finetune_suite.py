@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from mindspore import Tensor
 from transformers import BertConfig, BertModel
 
-from benchmarks import finetune_cases, finetune_suite, finetune_table, our_finetune, peer_finetune
+from benchmarks import finetune_cases, finetune_suite, finetune_table, our_finetune, peer_finetune, table
 from benchmarks.peer_squad_finetune import make_optimizer
 from benchmarks.torch_tagger import BertTagger
 from benchmarks.torch_tagger import Crf as TorchCrf
@@ -22,6 +23,7 @@ from models.common.files import read_json
 from models.common.nn.crf import Crf
 from tests.tolerances import TOLERANCES
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 SENTENCES = ("浙商银行的叶老桂", "叶老桂在浙江", "他去了上海银行", "浙江的银行", "上海银行的叶老桂")
 ENTITIES = {"name": "叶老桂", "company": "银行", "address": "浙江"}
 
@@ -279,3 +281,13 @@ def test_the_peers_field_is_ours():
     np.testing.assert_allclose(loss.asnumpy(), wanted.detach().numpy(), rtol, atol)
     path = ours(Tensor(scores[None]), *places).asnumpy()[0]
     assert path.tolist() == theirs.best_path(torch.tensor(scores))
+
+
+@pytest.mark.parametrize("page", ["bert/README.md", "bert/README_CN.md"])
+def test_the_published_table_is_that_of_the_stored_results(page):
+    family, path = page.split("/")[0], REPOSITORY / "models" / page
+    stored = sorted((REPOSITORY / "benchmarks/results/finetune" / family).glob("*.json"))
+    assert stored
+    assert table.insert(finetune_table.table(stored), path) == path.read_text(encoding="utf-8")
+    for result in stored:
+        assert not re.search(r'["\s=]/\w', result.read_text(encoding="utf-8")), f"{result}: holds an absolute path"
