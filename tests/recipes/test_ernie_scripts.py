@@ -240,7 +240,7 @@ def test_what_is_started_for_each_task(task, tmp_path):
     )
     assert small.optimizer.learning_rate == 1e-4
 
-    line = done("run_distribute_finetune", tmp_path, task, "--device_num", "2", "--print", "--master_port", "9000")
+    line = done("run_distribute_finetune", tmp_path, 2, task, "--print", "--master_port", "9000")
     assert line.startswith("msrun --worker_num 2 --local_worker_num 2 --master_addr 127.0.0.1 --master_port 9000 ")
     config = parsed(line, module)
     assert (config.distribute, config.device_target, config.save_finetune_checkpoint_path) == (
@@ -303,10 +303,10 @@ def test_pretraining(tmp_path, minilm_dir):
             "run_standalone_finetune sst2",
             "TASK_TYPE must be one of chnsenticorp, msra_ner, xnli, dbqa, drcd, cmrc, got s",
         ),
-        ("run_distribute_finetune xnli", "give a rank table before TASK_TYPE, or --device_num N"),
+        ("run_distribute_finetune xnli", "1 arguments before the first flag"),
         ("run_distribute_finetune none.json xnli", "none.json: no such rank table"),
-        ("run_distribute_finetune . xnli --device_num 2", "go without a rank table"),
-        ("run_distribute_finetune xnli --device_num two", "--device_num must be a number, got two"),
+        ("run_distribute_finetune xnli none.json", "TASK_TYPE must be one of chnsenticorp, msra_ner, xnli, dbqa, drcd,"),
+        ("run_distribute_finetune 02 xnli", "DEVICE_NUM must be a number, got 02"),
         ("run_finetune_eval cmrc", "save_models/cmrc: no finished run; bash scripts/run_standalone_finetune.sh cmrc"),
         ("convert_finetune_datasets a b", "2 arguments before the first flag"),
         ("convert_finetune_datasets a b dbqa", "a: no such folder; scripts/download_datasets.sh finetune makes data"),
