@@ -182,7 +182,9 @@ def test_weights_of_no_run_get_the_lengths_of_the_task(exported):
     assert "--max_seq_length" not in line
     line = done("export", here, "random", "out", task, "--print", "--packed", "false")
     assert f"--max_seq_length {TASKS[task][2]}" in line and line.endswith("--packed false\n")
-    assert ("--doc_stride 128 --stride_is step --max_answer_length 100 --assessment_method cmrc" in line) == (task == "cmrc")
+    assert ("--doc_stride 128 --stride_is step --max_answer_length 100 --assessment_method cmrc" in line) == (
+        task == "cmrc"
+    )
 
 
 def test_features_made_elsewhere(exported, tmp_path):
@@ -310,7 +312,10 @@ def test_pretraining(tmp_path, minilm_dir):
         ),
         ("run_distribute_finetune xnli", "1 arguments before the first flag"),
         ("run_distribute_finetune none.json xnli", "none.json: no such rank table"),
-        ("run_distribute_finetune xnli none.json", "TASK_TYPE must be one of chnsenticorp, msra_ner, xnli, dbqa, drcd,"),
+        (
+            "run_distribute_finetune xnli none.json",
+            "TASK_TYPE must be one of chnsenticorp, msra_ner, xnli, dbqa, drcd,",
+        ),
         ("run_distribute_finetune 02 xnli", "DEVICE_NUM must be a number, got 02"),
         ("run_finetune_eval cmrc", "save_models/cmrc: no finished run; bash scripts/run_standalone_finetune.sh cmrc"),
         ("convert_finetune_datasets a b", "2 arguments before the first flag"),

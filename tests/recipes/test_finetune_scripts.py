@@ -38,7 +38,10 @@ def test_the_ranks_of_a_table(user):  # noqa: F811
         ("2 models.bert.run_pretrain", "models.bert.run_pretrain: no module that fine-tunes"),
         ("2 models.bert.run_mrc", "models.bert.run_mrc: no module that fine-tunes"),
         ("0 models.bert.run_ner", "every machine must have DEVICE_NUM (0) of them"),
-        ("absent.json models.bert.run_classifier", "absent.json: no such rank table; python -m models.common.launch.rank"),
+        (
+            "absent.json models.bert.run_classifier",
+            "absent.json: no such rank table; python -m models.common.launch.rank",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(user, arguments, says):  # noqa: F811
