@@ -135,7 +135,7 @@ def test_ernies_rows_have_reading_comprehension_and_its_transfer(ernie_suite, ca
     finetune_table.main([str(path) for path in results])
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
     assert [row[:3] for row in rows[2:5]] == [
-        ["XNLI, 40 % of dev held out", "linear", "accuracy"],
+        ["XNLI, 40 % of the premises of dev held out", "linear", "accuracy"],
         ["CMRC 2018, a tenth of train, a quarter of trial", "linear", "f1"],
         ["DRCD, a twentieth of dev, by the model of CMRC 2018", "linear", "f1"],
     ]
@@ -181,6 +181,14 @@ def test_tasks_of_another_family_are_refused(tmp_path):
     command = ["--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "out"), "--tasks", "tnews", "xnli_small"]
     with pytest.raises(UserError, match="--tasks xnli_small: not of the family bert; it has cola, tnews"):
         finetune_suite.main(command)
+
+
+def test_no_premise_is_in_both_parts(ernie_suite):
+    parts = [(ernie_suite / f"xnli_small/{part}.tsv").read_text().splitlines() for part in ("train", "dev")]
+    premises = [{row.split("\t")[0] for row in rows[1:]} for rows in parts]
+    assert [len(found) for found in premises] == [3, 2] and not premises[0] & premises[1]
+    rows = (ernie_suite.parent / "data/xnli/dev.tsv").read_text().splitlines()
+    assert sorted([*parts[0][1:], *parts[1]]) == sorted(rows) and parts[0][0] == parts[1][0]
 
 
 def test_a_part_of_a_file_in_another_layout_is_refused(tmp_path):
