@@ -80,7 +80,7 @@ CANONICAL_SHAPES: dict[str, tuple[str | int, ...]] = {
 }
 
 # Of its two classes ours, as those of Google's BERT, have 0 where the second text follows the first. Baidu's have 1
-# there (its demo_train_set.gz, sample_negative in ERNIE's pretrain_dygraph.py), and so have those of research/nlp/ernie.
+# there (its demo_train_set.gz; sample_negative in ERNIE's pretrain_dygraph.py), as have those of research/nlp/ernie.
 NEXT_SENTENCE = ("heads.nsp.weight", "heads.nsp.bias")
 
 # There as a whole or not at all.

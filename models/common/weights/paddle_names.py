@@ -68,8 +68,8 @@ FLUID = NameTable(
 )
 
 # PaddleNLP ErnieModel, ErnieForPretraining, ErnieForSequenceClassification, and so on. Its next-sentence head is taken
-# for Baidu's, as in ernie-1.0-base-zh; its own pretraining (model_zoo/ernie-1.0) has 0 for the true next, and nothing in
-# a file tells the two apart.
+# for Baidu's, as that of ernie-1.0-base-zh is; its own pretraining (model_zoo/ernie-1.0) has 0 for the true next, and
+# nothing in a file tells the two apart.
 _NLP_LAYER = "ernie.encoder.layers.{i}"
 PADDLENLP_ERNIE = NameTable(
     rows=(
