@@ -1,22 +1,24 @@
 """Conversion of ERNIE's six tasks to features: ours against the original's way in plain Python, a task and format each.
 
-Both read the same file, as Baidu lays it out, and write with the same writer, in a process each. Ours also streams,
-keeps checksums and reads everything back; the peer (`ernie_peer`) does not. Imports do not count. What both made is
-compared sample by sample: nearly all must be equal (ours cuts long sentences of msra_ner and keeps both parts; the
-original tokenizes an answer apart from the word it lies in). Ours tokenizes with all threads; the peer knows only one.
+Both read the same file, as Baidu lays it out, in a process each. MindRecord the peer (`ernie_peer`) writes as the
+original does; numpy and TFRecord, which that does not know, with our writers. Ours also streams, keeps checksums and
+reads everything back; the peer does not. Imports do not count. What both made is compared sample by sample: nearly all
+must be equal (ours cuts long sentences of msra_ner and keeps both parts; the original tokenizes an answer apart from
+the word it lies in). Ours tokenizes with all threads; the peer knows only one. `--repeat` gives a small file the size
+at which reading the vocabulary and opening files no longer count.
 """
 
 import argparse
 import hashlib
 import os
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from benchmarks import ernie_peer, sidebyside
 from benchmarks.ernie_data import write_data
-from benchmarks.google_squad import GoogleTokenizer
-from benchmarks.raw_data import OURS, race, serve_peer
+from benchmarks.raw_data import OURS, race
 from data_tools.convert import (
     ClassificationConversion,
     SquadConversion,
@@ -29,15 +31,14 @@ from data_tools.feature_store import FeatureSet, load_features
 from data_tools.features.span import SpanOptions
 from data_tools.readers.classification import KNOWN_LAYOUTS
 from data_tools.readers.tagging import TaggingLayout
-from data_tools.record_columns import RecordLayout
 from models.common.cli import run_main
 from models.common.errors import UserError
-from models.common.files import read_json, write_json
+from models.common.files import read_json, read_text, write_json, write_text
 
 PEER = "the original's way in Python"
 RECORDS, QUICK_RECORDS = 8000, 100  # of a generated file
 EQUAL_SHARE = 0.98
-COMPARED = ("input_ids", "token_type_ids", "tag_id"), ("label", "qid", "start_position", "end_position")
+COMPARED = ("input_ids", "token_type_ids", "tag_id", "label", "start_position", "end_position")
 
 
 def convert(setup: dict[str, Any], output: Path) -> dict[str, Any]:
@@ -71,16 +72,21 @@ def run_ours(setup: dict[str, Any]) -> None:
 
 
 def run_peer(setup: dict[str, Any]) -> None:
-    """Worker: everything in Python lists, then the writer of the format."""
+    """Worker: the original's way."""
     task = setup["task"]
 
-    def made() -> FeatureSet:
-        tokenizer = GoogleTokenizer(setup["vocab_file"], lower_case=True)
+    def made() -> list[ernie_peer.Sample]:
+        tokenizer = ernie_peer.OriginalTokenizer(setup["vocab_file"], lower_case=True)
         return ernie_peer.CONVERTERS[task](setup["data_file"], tokenizer, task)
 
-    save_content(setup["folder"], PEER, made())
-    kind = "classification" if task in KNOWN_LAYOUTS else "tagging" if task == "msra_ner" else "span"
-    serve_peer(setup, RecordLayout(kind, ernie_peer.LENGTHS[task]), made, "features")
+    def once() -> dict[str, Any]:
+        samples = made()
+        with tempfile.TemporaryDirectory(dir=setup["folder"]) as output:
+            ernie_peer.write(samples, setup["format"], Path(output), task)
+        return {"features": len(samples)}
+
+    save_content(setup["folder"], PEER, ernie_peer.features_of(made()))
+    sidebyside.serve({}, once)
 
 
 def save_content(folder: str, name: str, features: FeatureSet) -> None:
@@ -88,7 +94,7 @@ def save_content(folder: str, name: str, features: FeatureSet) -> None:
     digests = []
     for at in range(len(features)):
         sample, digest = features.sample(at), hashlib.sha256()
-        for column in (*COMPARED[0], *COMPARED[1]):
+        for column in COMPARED:
             if column in sample:
                 digest.update(column.encode() + sample[column].tobytes())
         digests.append(digest.hexdigest())
@@ -112,8 +118,22 @@ def complete(summary: dict[str, Any], folder: str) -> None:
 
 
 def data_file(args: argparse.Namespace, folder: Path) -> Path:
-    """The file given, or a generated one."""
-    return args.data_file or write_data(args.task, folder, QUICK_RECORDS if args.quick else RECORDS)
+    """The file given, or a generated one; its records as often as --repeat says."""
+    path = args.data_file or write_data(args.task, folder, QUICK_RECORDS if args.quick else RECORDS)
+    return path if args.repeat == 1 else repeated(path, args.repeat, folder)
+
+
+def repeated(path: Path, times: int, folder: Path) -> Path:
+    """A TSV file with so many times the records, and what lies beside it."""
+    if path.suffix != ".tsv":
+        raise UserError(f"--repeat {times}: the questions of {path} have an id each; --repeat is for TSV files")
+    header, records = path.read_text(encoding="utf-8").split("\n", 1)
+    target = folder / f"{times}_times" / path.name
+    write_text(target, f"{header}\n" + (records.removesuffix("\n") + "\n") * times)
+    label_map = path.with_name(ernie_peer.LABEL_MAP)
+    if label_map.is_file():
+        write_text(target.with_name(label_map.name), read_text(label_map))
+    return target
 
 
 def main(argv: list[str] | None = None) -> None:

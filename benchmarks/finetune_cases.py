@@ -12,7 +12,7 @@ from typing import Any
 
 from data_tools.readers.hold_out import HoldOut
 from models.common.errors import UserError
-from models.common.files import write_json
+from models.common.files import read_text, write_json, write_text
 from models.common.metrics.question_files import read_dataset
 
 LINEAR, CRF, LSTM_CRF = "linear", "crf", "lstm-crf"
@@ -37,7 +37,7 @@ class Case:
 
     dataset: its name there, "" for reading comprehension; score: of eval.json; chinese: which weights, the MiniLM of
     the embedded package reads English only; train_share: of the questions of reading comprehension; transfer: what
-    else the trained model is scored on.
+    else the trained model is scored on; premises_held_out: the share of the premises of one file of pairs that is dev.
     """
 
     family: str
@@ -53,6 +53,7 @@ class Case:
     heads: tuple[str, ...] = (LINEAR,)
     train_share: str = ""
     transfer: Scored | None = None
+    premises_held_out: str = ""
 
     @property
     def kind(self) -> str:
@@ -76,7 +77,6 @@ def _without(share: str) -> tuple[str, ...]:
 
 
 TO_256, REPAIRED = ("--max_seq_length", "256"), ("--repair_tags", "true")
-HELD_OUT_40 = _held_out("0.4")
 HELD_OUT_10 = _held_out("0.1")
 
 # By the names of the recipes, which are different ones in each family.
@@ -119,8 +119,9 @@ CASES = {
         True, TO_256, (*REPAIRED, *_without("0.85")),
     ),
     "xnli_small": Case(
-        "ernie", "run_classifier", "xnli", "xnli/dev.tsv", Scored("xnli/dev.tsv", "XNLI, 40 % of dev held out"),
-        "accuracy", True, *HELD_OUT_40,
+        "ernie", "run_classifier", "xnli", "xnli/dev.tsv",
+        Scored("xnli/dev.tsv", "XNLI, 40 % of the premises of dev held out"), "accuracy", True,
+        premises_held_out="0.4",
     ),
     "cmrc_small": Case(
         "ernie", "run_mrc", "", "cmrc2018/train.json",
@@ -139,6 +140,8 @@ def features(name: str, vocab: Path, data_dir: Path, output_dir: Path) -> list[s
         files["transfer"] = case.transfer.file, case.transfer.share
     for part, (file, share) in files.items():
         source, target = data_dir / file, folder / part
+        if case.premises_held_out:
+            source = part_of_premises(source, folder / f"{part}.tsv", case.premises_held_out, part)
         arguments = [*case.flags, *(case.train_flags if part == "train" else case.dev_flags)]
         flags += [f"--{part}", str(target)]
         if case.kind == "squad":
@@ -169,6 +172,22 @@ def part_of_questions(source: Path, target: Path, share: str) -> Path:
             raise UserError(f"{source}: not in SQuAD layout: {error!r}") from None
         target.parent.mkdir(parents=True, exist_ok=True)
         write_json(target, dataset)
+    return target
+
+
+def part_of_premises(source: Path, target: Path, share: str, part: str) -> Path:
+    """A TSV file with a part of the rows of another: of its premises, the first column, `share` is held out.
+
+    XNLI has a pair of each label for every premise. Dealt out one by one, two of three held-out pairs would be the only
+    ones of their premise that training leaves out, and so tell their label.
+    """
+    if not target.is_file():
+        header, *rows = read_text(source).rstrip("\n").split("\n")
+        premises = {premise: at for at, premise in enumerate(dict.fromkeys(row.partition("\t")[0] for row in rows))}
+        selected = HoldOut(share, part).selects
+        kept = [row for row in rows if selected(premises[row.partition("\t")[0]])]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_text(target, "\n".join([header, *kept]) + "\n")
     return target
 
 

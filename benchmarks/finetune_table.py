@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.finetune_cases import CASES
-from benchmarks.table import conditions, markdown, publish
+from benchmarks.table import machine_of, markdown, publish, versions_of
 from models.common.cli import run_main
 from models.common.errors import UserError
 from models.common.files import read_json
@@ -82,7 +82,7 @@ def row(runs: list[Run]) -> list[str]:
 
 
 def table(paths: list[Path]) -> str:
-    """The table, and below it how each file was made; a `UserError` for a file that is no result."""
+    """The table, and below it how the files were made; a `UserError` for a file that is no result."""
     results = [(path, read_json(path)) for path in paths]
     rows: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for path, result in results:
@@ -90,7 +90,21 @@ def table(paths: list[Path]) -> str:
             rows[run.recipe, run.data, run.head].append(run)
     order = sorted(rows, key=lambda key: (list(CASES).index(key[0]), CASES[key[0]].dev.title != key[1], key[2]))
     lines = markdown(COLUMNS, [row(rows[key]) for key in order])
-    return "\n".join([lines, "", *(conditions(result) for _, result in results)])
+    return "\n".join([lines, "", *conditions([result["environment"] for _, result in results])])
+
+
+def conditions(environments: list[dict[str, Any]]) -> list[str]:
+    """How runs were made, an item of a list for those of one machine and the same versions; each file has the rest."""
+    alike: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for environment in environments:
+        alike[f"{machine_of(environment)}; {versions_of(environment)}"].append(environment)
+    items = []
+    for what, runs in alike.items():
+        dates = sorted({run["date"][:10] for run in runs})
+        commits = ", ".join(sorted({run["commit"] for run in runs}))
+        days = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+        items.append(f"- {len(runs)} runs: {what}; commits {commits}; {days}")
+    return items
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -216,7 +216,7 @@ def windows(
         tokens.extend(tokenizer.tokenize(word))
     start = first_token[example.start_word]
     end = first_token[example.end_word + 1] - 1 if example.end_word < len(example.words) - 1 else len(tokens) - 1
-    start, end = _improve_answer_span(tokens, start, end, tokenizer, example.answer)
+    start, end = improve_answer_span(tokens, start, end, tokenizer, example.answer)
     return cut(example.qas_id, tokenizer, query, tokens, start, end, max_seq_length, doc_stride)
 
 
@@ -305,7 +305,7 @@ def _best_span(spans: list[tuple[int, int]], position: int) -> int:
     return best
 
 
-def _improve_answer_span(
+def improve_answer_span(
     tokens: list[str], start: int, end: int, tokenizer: GoogleTokenizer, answer: str
 ) -> tuple[int, int]:
     """The tightest token span inside [start, end] that reads like the answer: "(1895-1943)" answers "1895"."""

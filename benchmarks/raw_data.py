@@ -37,7 +37,7 @@ def race(
         workers[name](setup)
         return
     report = sidebyside.Report(module, args, argv)
-    sidebyside.check(args, ("repetitions",), ("data_file", "vocab_file"))
+    sidebyside.check(args, ("repetitions", "repeat") if tasks else ("repetitions",), ("data_file", "vocab_file"))
     if args.quick:
         args.repetitions = 1
     with tempfile.TemporaryDirectory() as folder:
@@ -73,5 +73,6 @@ def _parse(argv: list[str] | None, description: str, data: str, tasks: tuple[str
     parser.add_argument("--vocab_file", type=Path, help="uncased vocab.txt; the embedded MiniLM's when not given")
     if tasks:
         parser.add_argument("--task", choices=tasks, default=tasks[0])
+        parser.add_argument("--repeat", type=int, default=1, help="how often the records of the file are converted")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS))
     return parser.parse_args(argv)

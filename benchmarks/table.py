@@ -86,14 +86,26 @@ def difference_of_means(results: list[dict[str, Any]]) -> list[str]:
 def conditions(result: dict[str, Any]) -> str:
     """How it was measured, as an item of a list."""
     environment = result["environment"]
-    cpu, versions = environment["cpu"], environment["versions"]
-    packages = ", ".join(f"{name} {versions[key]}" for key, name in PACKAGES.items())
     return (
-        f"- `{environment['command']}`: {cpu['model']} ({' '.join(cpu['flags'])}), {environment['threads']} threads on "
-        f"{environment['cores']} cores, load {environment['load_average'][0]} at the start, niceness "
-        f"{environment['niceness']}; Python {environment['python']}, {packages}; commit {environment['commit']}, "
+        f"- `{environment['command']}`: {machine_of(environment)}, load {environment['load_average'][0]} at the start, "
+        f"niceness {environment['niceness']}; {versions_of(environment)}; commit {environment['commit']}, "
         f"{environment['date'][:10]}"
     )
+
+
+def machine_of(environment: dict[str, Any]) -> str:
+    """Processor, its flags, and how many cores and threads of it were used."""
+    cpu = environment["cpu"]
+    return (
+        f"{cpu['model']} ({' '.join(cpu['flags'])}), {environment['threads']} threads on {environment['cores']} cores"
+    )
+
+
+def versions_of(environment: dict[str, Any]) -> str:
+    """Python and the packages."""
+    versions = environment["versions"]
+    packages = ", ".join(f"{name} {versions[key]}" for key, name in PACKAGES.items())
+    return f"Python {environment['python']}, {packages}"
 
 
 def curves_row(result: dict[str, Any]) -> list[str]:

@@ -45,10 +45,23 @@ class CharacterTokens:
         """The tokens of all texts."""
         joined = TEXT_END.join([*texts, ""])
         begins = starts_of(np.fromiter(map(len, texts), np.int64, len(texts)) + 1)  # of each text in `joined`
-        found = self._look_up(np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32))
-        single = np.flatnonzero(found >= 0)
+        found = self._look_up(joined)
         inside = np.diff(found == IN_STRETCH, prepend=False, append=False)
         first, behind = np.flatnonzero(inside).reshape(-1, 2).T  # of each stretch
+        return self._assembled(joined, begins, found, first, behind)
+
+    def of_characters(self, text: str) -> Tokens:
+        """The tokens of all characters, each of them a text."""
+        found = self._look_up(text)
+        alone = np.flatnonzero(found == IN_STRETCH)
+        return self._assembled(text, np.arange(len(text) + 1), found, alone, alone + 1)
+
+    def _assembled(
+        self, joined: str, begins: np.ndarray, found: np.ndarray, first: np.ndarray, behind: np.ndarray
+    ) -> Tokens:
+        """The tokens of the texts that begin in `joined` at `begins`: those found for characters, and those of the
+        stretches from `first` to `behind`."""
+        single = np.flatnonzero(found >= 0)
         stretches = self._stretches([joined[a:b] for a, b in zip(first.tolist(), behind.tolist(), strict=True)])
         sizes = np.array([len(ids) for ids, _, _ in stretches], np.int64)
         counts = np.zeros(len(found), np.int64)  # tokens that begin with each character
@@ -64,12 +77,11 @@ class CharacterTokens:
         columns[1:] -= np.repeat(begins[:-1], lengths).astype(np.int32)
         return Tokens(columns[0], lengths, columns[1], columns[2])
 
-    def _look_up(self, codes: np.ndarray) -> np.ndarray:
+    def _look_up(self, text: str) -> np.ndarray:
         """Id, NO_TOKEN or IN_STRETCH of each character, int32."""
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
         if self._table is None:
             self._table = np.full(CODES, UNSEEN, np.int32)
-            # All those of the vocabulary at once: that is cheaper than a few with each batch of texts.
-            self._learn(np.array([ord(token) for token in self._tokenizer.get_vocab() if len(token) == 1], np.uint32))
         found = self._table[codes]
         if (found == UNSEEN).any():
             self._learn(np.unique(codes[found == UNSEEN]))
@@ -91,13 +103,14 @@ class CharacterTokens:
 
     def _learn(self, codes: np.ndarray) -> None:
         """Fill the table for characters met for the first time."""
-        characters = [chr(code) for code in codes.tolist()]
-        alone = self._encoded(characters)
-        between = self._encoded([f"a{character}a" for character in characters])
-        [letter] = self._encoded(["a"])
-        for code, own, all_three in zip(codes.tolist(), alone, between, strict=True):
-            stands_alone = all_three.ids == [*letter.ids, *own.ids, *letter.ids] and len(own.ids) < 2
-            self._table[code] = (own.ids or [NO_TOKEN])[0] if stands_alone else IN_STRETCH
+        [letter] = self._encoded(["a"])[0].ids
+        between = self._encoded([f"a{chr(code)}a" for code in codes.tolist()])
+        found = []
+        for ids, words in ((encoding.ids, encoding.word_ids) for encoding in between):
+            # Of two words it is none, as white space is; of three it is the second.
+            apart = words in ([0, 1], [0, 1, 2]) and ids[0] == ids[-1] == letter
+            found.append((ids[1] if len(ids) == 3 else NO_TOKEN) if apart else IN_STRETCH)
+        self._table[codes] = found
 
     def _encoded(self, texts: list[str]) -> list[Encoding]:
         return self._tokenizer.encode_batch(texts, add_special_tokens=False)

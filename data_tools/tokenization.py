@@ -71,6 +71,10 @@ class WordPieceTokenizer:
         """What `encode` gives, of all texts in one array each; far cheaper where texts are Chinese, or alike."""
         return self._character_tokens.of(texts)
 
+    def character_tokens(self, text: str) -> Tokens:
+        """What `tokens` gives of the characters of a text, each of them a text of its own."""
+        return self._character_tokens.of_characters(text)
+
     def describe(self) -> dict[str, object]:
         """What identifies this tokenizer in a sidecar or manifest."""
         return {

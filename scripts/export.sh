@@ -38,11 +38,9 @@ choose_task "${places[2]}"
 weights="${places[0]}" settings=()
 [[ -e "$weights" || -n "$print" ]] || fail "$weights: no such weights"
 if ! belongs_to_a_run "$(realpath -m "$weights")"; then
-  settings=(--max_seq_length "$length")
-  if [[ "$head" == squad ]]; then
-    # As the recipes of these tasks.
-    settings+=(--doc_stride 128 --stride_is step --max_answer_length 100 --assessment_method cmrc)
-  fi
+  settings=(--max_seq_length "$length" "${windows[@]}")
+  # As the recipes of these tasks.
+  [[ "$head" != squad ]] || settings+=(--max_answer_length 100 --assessment_method cmrc)
 fi
 prepare CPU 1
 run "ms_log/${task}_export_log.txt" "$python" -m models.ernie.export --export_ckpt_file "$weights" \

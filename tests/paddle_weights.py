@@ -21,7 +21,8 @@ ERNIE_CONFIG = {
 
 NLP_CONFIG = {**ERNIE_CONFIG, "intermediate_size": 40, "model_type": "ernie", "pool_act": "tanh", "use_task_id": False}
 
-# static name, PaddleNLP's, that of ERNIE's dygraph classes, canonical name, shape, whether ours lies the other way
+# static name, PaddleNLP's, that of ERNIE's dygraph classes, canonical name, shape, and how ours lies: T transposed, R
+# with its classes the other way round (Baidu's next sentence is 1 where it follows, ours 0)
 _ENCODER = """
 word_embedding ernie.embeddings.word_embeddings.weight word_emb.weight embeddings.word.weight VH .
 pos_embedding ernie.embeddings.position_embeddings.weight pos_emb.weight embeddings.position.weight PH .
@@ -56,8 +57,8 @@ mask_lm_trans_fc.b_0 cls.predictions.transform.bias mlm.bias heads.mlm.transform
 mask_lm_trans_layer_norm_scale cls.predictions.layer_norm.weight mlm_ln.weight heads.mlm.norm.weight H .
 mask_lm_trans_layer_norm_bias cls.predictions.layer_norm.bias mlm_ln.bias heads.mlm.norm.bias H .
 mask_lm_out_fc.b_0 cls.predictions.decoder_bias mlm_bias heads.mlm.bias V .
-next_sent_fc.w_0 cls.seq_relationship.weight pooler_heads.0.nsp.weight heads.nsp.weight HS T
-next_sent_fc.b_0 cls.seq_relationship.bias pooler_heads.0.nsp.bias heads.nsp.bias S .
+next_sent_fc.w_0 cls.seq_relationship.weight pooler_heads.0.nsp.weight heads.nsp.weight HS TR
+next_sent_fc.b_0 cls.seq_relationship.bias pooler_heads.0.nsp.bias heads.nsp.bias S R
 """,
     "classifier": """
 cls_out_w  classifier.weight  classifier.weight  heads.classifier.weight  HC T
@@ -84,10 +85,11 @@ def weights(spelling: str, head: str | None = "pretraining") -> tuple[dict, dict
             rows.append([*names, f"encoder_stack.block.{layer}.{own}", f"encoder.layers.{layer}.{canonical}", *rest])
     generator = np.random.default_rng(3)
     theirs, ours = {}, {}
-    for *names, canonical, shape, turned in sorted(rows):
+    for *names, canonical, shape, lies in sorted(rows):
         values = generator.standard_normal([SIZES[size] for size in shape]).astype(np.float32)
         theirs[names[SPELLINGS.index(spelling)]] = values
-        ours[canonical] = np.ascontiguousarray(values.T) if turned == "T" else values
+        own = values.T if "T" in lies else values
+        ours[canonical] = np.ascontiguousarray(own[::-1] if "R" in lies else own)
     return theirs, ours
 
 

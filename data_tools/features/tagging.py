@@ -7,11 +7,12 @@ three pieces reads B I I. Reading the tags of all pieces and taking the units th
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import numpy as np
 
+from data_tools.character_tokens import Tokens
 from data_tools.feature_store import FeatureSet, ranges, starts_of
 from data_tools.labels import TagSet
 from data_tools.readers.tagging import TaggedText
@@ -22,6 +23,8 @@ from models.common.tagging import OUTSIDE, Entity, encode_entities
 
 SPECIAL_TOKENS = 2
 SKIP_REASONS = ("long_units",)
+COLUMNS = ("input_ids", "tag_id", "word_id", "offset_start", "offset_end")
+_CHARACTERS = (np.arange(1024)[:, None] + np.arange(2)).astype(np.int32)  # start and end of each, made once
 # Ideographic full stop, ! and ? and ; in both widths, ellipsis.
 SENTENCE_ENDS = frozenset("\u3002\uff01!\uff1f?\uff1b;\u2026")
 FULL_STOP = "."  # ends a sentence only where a gap follows: not within 3.5 or example.com
@@ -64,93 +67,161 @@ class TaggingFeaturizer:
         sentence), offset_start, offset_end (characters of the sentence's text); the last three are -1 at [CLS] and
         [SEP]. Per sample: sentence (its number in the file), unique_id (running).
         """
-        rows = _Rows(self._cls_id, self._sep_id, None if self._tags is None else self._tags.id_of(OUTSIDE, ""))
-        for sentence, pieces in zip(sentences, pieces_of(sentences, self._tokenizer), strict=True):
-            self._add(rows, sentence, pieces)
-        part = rows.finish(self.counts["features"])
+        pieces = pieces_of(sentences, self._tokenizer)
+        spans: list[_Span] = []
+        samples: list[tuple[int, int, int]] = []  # first unit, the one behind the last, number of the sentence
+        is_long = np.diff(pieces.borders[pieces.units]) > self._room
+        units = pairwise(pieces.units.tolist())
+        for sentence, (first, last), long in zip(sentences, units, is_long.tolist(), strict=True):
+            cuts = self._cuts(sentence, pieces.sizes[first:last]) if long else []
+            if cuts is None:
+                continue
+            borders = (first, *(first + cut for cut in cuts), last)
+            samples += [(begin, end, sentence.number) for begin, end in pairwise(borders)]
+            self.counts["examples"] += 1
+            self.counts["cut_sentences"] += bool(cuts)
+            if self._tags is not None:
+                spans += self._spans(sentence, first, cuts)
+        if self._tags is not None:
+            pieces.columns["tag_id"] = self._tag_ids(spans, pieces.borders)
+        part = self._joined(pieces, samples)
         self.counts["features"] += len(part)
         return part
 
-    def _add(self, rows: "_Rows", sentence: TaggedText, pieces: "Pieces") -> None:
-        sizes, columns = pieces.sizes, pieces.columns
+    def _cuts(self, sentence: TaggedText, sizes: np.ndarray) -> list[int] | None:
+        """The units at which a long sentence is cut; None where it is left out."""
         if sizes.max() > self._room:
             at = int(sizes.argmax())
             problem = f"unit {at} (from 0) has {sizes[at]} tokens, more than the {self._room} of a row"
             self._rejections.reject("long_units", f"line {sentence.line}", sentence.line, problem)
-            return
-        borders = starts_of(sizes)
-        cuts = cut_points(sizes, sentence_ends(sentence), self._room) if borders[-1] > self._room else []
-        if self._tags is not None:
-            columns["tag_id"] = self._tag_ids(sentence, borders, cuts)
-        for first, last in zip([0, *cuts], [*cuts, len(sizes)], strict=True):
-            part = slice(borders[first], borders[last])
-            rows.add({name: values[part] for name, values in columns.items()}, sentence.number)
-        self.counts["examples"] += 1
-        self.counts["cut_sentences"] += bool(cuts)
+            return None
+        return cut_points(sizes, sentence_ends(sentence), self._room)
 
-    def _tag_ids(self, sentence: TaggedText, borders: np.ndarray, cuts: list[int]) -> np.ndarray:
-        """Tag ids of all pieces, int32; an entity that a cut goes through is two entities, one on each side.
+    def _spans(self, sentence: TaggedText, first: int, cuts: list[int]) -> Iterator["_Span"]:
+        """Of all entities, for a sentence whose first unit is `first` of the chunk's.
 
-        Decoding takes two of one type that touch at a cut for one; those that were two are counted.
+        An entity that a cut goes through is two entities, one on each side. Decoding takes two of one type that touch
+        at a cut for one; those that were two are counted.
         """
-        spans = []
         for entity in sentence.entities:
             inner = [cut for cut in cuts if entity.start < cut < entity.end]
-            for first, last in zip([entity.start, *inner], [*inner, entity.end], strict=True):
-                spans.append(Entity(int(borders[first]), int(borders[last]), entity.type))
+            for begin, end in pairwise((entity.start, *inner, entity.end)):
+                yield _Span(first + begin, first + end, entity.type, sentence.line)
             self.counts["cut_entities"] += bool(inner)
         self.counts["entities"] += len(sentence.entities)
-        for left, right in pairwise(sentence.entities):
+        for left, right in pairwise(sentence.entities) if cuts else ():
             self.counts["merged_entities"] += left.end == right.start in cuts and left.type == right.type
+
+    def _tag_ids(self, spans: list["_Span"], borders: np.ndarray) -> np.ndarray:
+        """Tag ids of all pieces, int32."""
         ids = np.full(borders[-1], self._tags.id_of(OUTSIDE, ""), np.int32)
-        where = f"{self._rejections.source}, line {sentence.line}"
-        for span in spans:
-            ids[span.start : span.end] = self._entity_ids(span.end - span.start, span.type, where)
+        begins = borders[[span.first for span in spans]]
+        lengths = borders[[span.last for span in spans]] - begins
+        found = [self._entity_ids(length, span) for length, span in zip(lengths.tolist(), spans, strict=True)]
+        ids[ranges(begins, lengths)] = list(chain.from_iterable(found))
         return ids
 
-    def _entity_ids(self, length: int, kind: str, where: str) -> list[int]:
+    def _entity_ids(self, length: int, span: "_Span") -> list[int]:
         """Tag ids of an entity of so many pieces."""
-        if (length, kind) not in self._known_entities:
-            tags = encode_entities([Entity(0, length, kind)], length, self._tags.scheme)
-            self._known_entities[length, kind] = [self._tags.id_of(tag, where) for tag in tags]
-        return self._known_entities[length, kind]
+        if (length, span.type) not in self._known_entities:
+            tags = encode_entities([Entity(0, length, span.type)], length, self._tags.scheme)
+            where = f"{self._rejections.source}, line {span.line}"
+            self._known_entities[length, span.type] = [self._tags.id_of(tag, where) for tag in tags]
+        return self._known_entities[length, span.type]
+
+    def _joined(self, pieces: "Pieces", samples: list[tuple[int, int, int]]) -> FeatureSet:
+        """The samples, each of the pieces of some units between [CLS] and [SEP]."""
+        first, last, sentence = np.array(samples, np.int64).reshape(-1, 3).T
+        begins, inner = pieces.borders[first], pieces.borders[last] - pieces.borders[first]
+        starts = starts_of(inner + SPECIAL_TOKENS)
+        source, target = ranges(begins, inner), ranges(starts[:-1] + 1, inner)
+        ends = {"input_ids": (self._cls_id, self._sep_id)}
+        if self._tags is not None:
+            outside = self._tags.id_of(OUTSIDE, "")
+            ends["tag_id"] = (outside, outside)
+        tokens = {"token_type_ids": np.zeros(starts[-1], np.int32)}
+        for name in (name for name in COLUMNS if name in pieces.columns):
+            tokens[name] = np.full(starts[-1], -1, np.int32)
+            tokens[name][target] = pieces.columns[name][source]
+            if name in ends:
+                tokens[name][starts[:-1]], tokens[name][starts[1:] - 1] = ends[name]
+        before = self.counts["features"]
+        unique_ids = np.arange(before, before + len(samples), dtype=np.int64)
+        return FeatureSet(tokens, starts, {"sentence": sentence.astype(np.int32), "unique_id": unique_ids})
+
+
+class _Span(NamedTuple):
+    """An entity, or a part of one, over the units [first, last) of a chunk; line: of its sentence."""
+
+    first: int
+    last: int
+    type: str
+    line: int
 
 
 class Pieces(NamedTuple):
-    """Those of one sentence: how many each unit has, int64 [units], and their columns, int32 [pieces] each."""
+    """Those of the units of some sentences, one behind the other.
 
+    units: int64 [sentences + 1], where the units of each begin; sizes: int64 [units], how many pieces each has;
+    borders: int64 [units + 1], where those begin; columns: int32 [pieces] each, input_ids, word_id, offset_start,
+    offset_end.
+    """
+
+    units: np.ndarray
     sizes: np.ndarray
+    borders: np.ndarray
     columns: dict[str, np.ndarray]
 
 
-def pieces_of(sentences: Sequence[TaggedText], tokenizer: WordPieceTokenizer) -> Iterator[Pieces]:
-    """The pieces of all units, of all sentences together; [UNK] is that of a unit that holds no token.
-
-    Columns: input_ids, word_id, offset_start, offset_end.
-    """
-    counts = np.array([len(sentence.units) for sentence in sentences], np.int64)
-    tokens = tokenizer.tokens([sentence.text[start:end] for sentence in sentences for start, end in sentence.units])
-    units = np.array([place for sentence in sentences for place in sentence.units], np.int32).reshape(-1, 2)
+def pieces_of(sentences: Sequence[TaggedText], tokenizer: WordPieceTokenizer) -> Pieces:
+    """The pieces of all units; [UNK] is that of a unit that holds no token."""
+    begins = starts_of(np.array([len(sentence.units) for sentence in sentences], np.int64))
+    places = np.concatenate([_places(sentence) for sentence in sentences])  # [units, 2]
+    tokens = _unit_tokens(sentences, begins, places, tokenizer)
     sizes = np.maximum(tokens.lengths, 1)
     borders = starts_of(sizes)
     known = np.repeat(tokens.lengths > 0, sizes)
-    begins = np.repeat(units[:, 0], sizes)
+    numbers = np.arange(len(places)) - np.repeat(begins[:-1], np.diff(begins))
+    offsets = np.repeat(places[:, 0], sizes)
     columns = {
         "input_ids": np.full(borders[-1], tokenizer.unknown_id, np.int32),
-        "word_id": np.repeat(np.arange(len(units)) - np.repeat(starts_of(counts)[:-1], counts), sizes).astype(np.int32),
-        "offset_start": begins.copy(),
-        "offset_end": begins,
+        "word_id": np.repeat(numbers, sizes).astype(np.int32),
+        "offset_start": offsets.copy(),
+        "offset_end": offsets,
     }
     columns["input_ids"][known] = tokens.ids
     columns["offset_start"][known] += tokens.starts
     columns["offset_end"][known] += tokens.ends
     # The tokenizer drops accents and signs without width; those at the borders of a unit belong to it all the same.
-    columns["offset_start"][borders[:-1]], columns["offset_end"][borders[1:] - 1] = units.T
-    at = 0
-    for count in counts.tolist():
-        part = slice(borders[at], borders[at + count])
-        yield Pieces(sizes[at : at + count], {name: values[part] for name, values in columns.items()})
-        at += count
+    columns["offset_start"][borders[:-1]], columns["offset_end"][borders[1:] - 1] = places.T
+    return Pieces(begins, sizes, borders, columns)
+
+
+def _places(sentence: TaggedText) -> np.ndarray:
+    """Start and end of each unit, int32 [units, 2]."""
+    count = len(sentence.units)
+    if count == len(sentence.text):  # no unit is empty: each is a character
+        return _CHARACTERS[:count] if count <= len(_CHARACTERS) else np.arange(count)[:, None] + np.arange(2)
+    return np.array(sentence.units, np.int32).reshape(-1, 2)
+
+
+def _unit_tokens(
+    sentences: Sequence[TaggedText], begins: np.ndarray, places: np.ndarray, tokenizer: WordPieceTokenizer
+) -> Tokens:
+    """The tokens of each unit for itself; most units are a character."""
+    text = "".join([sentence.text for sentence in sentences])
+    lengths = np.array([len(sentence.text) for sentence in sentences], np.int64)
+    first, last = places.T + np.repeat(starts_of(lengths)[:-1], np.diff(begins))
+    single = last - first == 1
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    characters = tokenizer.character_tokens(codes[first[single]].tobytes().decode("utf-32-le", "surrogatepass"))
+    if single.all():
+        return characters
+    longer = [text[begin:end] for begin, end in zip(first[~single].tolist(), last[~single].tolist(), strict=True)]
+    tokens = Tokens(*map(np.concatenate, zip(characters, tokenizer.tokens(longer), strict=True)))
+    which = np.argsort(np.concatenate([np.flatnonzero(single), np.flatnonzero(~single)]))
+    source = ranges(starts_of(tokens.lengths)[which], tokens.lengths[which])
+    return Tokens(tokens.ids[source], tokens.lengths[which], tokens.starts[source], tokens.ends[source])
 
 
 def sentence_ends(sentence: TaggedText) -> np.ndarray:
@@ -177,39 +248,3 @@ def cut_points(sizes: np.ndarray, ends: np.ndarray, room: int) -> list[int]:
         begin = begin + int(marks[-1]) + 1 if len(marks) else fitting
         cuts.append(begin)
     return cuts
-
-
-class _Rows:
-    """Collects samples, then joins them at once."""
-
-    def __init__(self, cls_id: int, sep_id: int, outside: int | None) -> None:
-        self._ends = {"input_ids": (cls_id, sep_id), "tag_id": (outside, outside)}
-        self._parts: dict[str, list[np.ndarray]] = {
-            name: [] for name in ("input_ids", "tag_id", "word_id", "offset_start", "offset_end")
-            if name != "tag_id" or outside is not None
-        }  # fmt: skip
-        self._lengths: list[int] = []
-        self._sentences: list[int] = []
-
-    def add(self, columns: dict[str, np.ndarray], sentence: int) -> None:
-        for name, values in columns.items():
-            self._parts[name].append(values)
-        self._lengths.append(len(columns["input_ids"]))
-        self._sentences.append(sentence)
-
-    def finish(self, first_unique_id: int) -> FeatureSet:
-        inner = np.array(self._lengths, np.int64)
-        starts = starts_of(inner + SPECIAL_TOKENS)
-        places = ranges(starts[:-1] + 1, inner)
-        tokens = {"token_type_ids": np.zeros(starts[-1], np.int32)}
-        for name, parts in self._parts.items():
-            tokens[name] = np.full(starts[-1], -1, np.int32)
-            tokens[name][places] = np.concatenate([np.zeros(0, np.int32), *parts])
-            if name in self._ends:
-                tokens[name][starts[:-1]], tokens[name][starts[1:] - 1] = self._ends[name]
-        count = len(self._lengths)
-        scalars = {
-            "sentence": np.array(self._sentences, np.int32),
-            "unique_id": np.arange(first_unique_id, first_unique_id + count, dtype=np.int64),
-        }
-        return FeatureSet(tokens, starts, scalars)

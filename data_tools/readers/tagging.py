@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_tools.readers.hold_out import HoldOut
 from data_tools.readers.json_fields import JsonFields
@@ -31,8 +31,7 @@ CLUENER_TYPES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class TaggedText:
+class TaggedText(NamedTuple):
     """One sentence. units: start and end of each, in characters of the text; entities: over units, in order, None
     where no labels are read; line: where it begins in the file, from 1; number: of the sentence in the file, from 0."""
 
@@ -206,15 +205,15 @@ class TaggingReader:
             problem = tag_problem(tag, self._scheme)
             if problem is not None:
                 return self._reject_tag(sentence, f"position {tags.index(tag)}: {problem}")
-        problem = check_tags(tags, self._scheme)
-        if problem is not None and not self._repair:
-            return self._reject_tag(
-                sentence, problem, " (tags that break their order are mended by --repair_tags true)"
-            )
-        if problem is not None:
+        entities = decode_tags(tags, self._scheme)
+        if sum(entity.end - entity.start for entity in entities) < len(tags) - tags.count(OUTSIDE):  # some are lost
+            problem = check_tags(tags, self._scheme)
+            if not self._repair:
+                hint = " (tags that break their order are mended by --repair_tags true)"
+                return self._reject_tag(sentence, problem, hint)
             self.rejections.repaired.append(line)
-            tags = repair_tags(tags, self._scheme)
-        return TaggedText(text, units, tuple(decode_tags(tags, self._scheme)), line, number)
+            entities = decode_tags(repair_tags(tags, self._scheme), self._scheme)
+        return TaggedText(text, units, tuple(entities), line, number)
 
     def _reject_tag(self, sentence: TokenSentence, problem: str, hint: str = "") -> None:
         """problem: "position N: ...", as `check_tags` says it; where every token has a line, that tells more."""

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 from data_tools.readers.lines import LineReader
 from models.common.errors import UserError
@@ -15,13 +15,13 @@ MAX_SENTENCE_TOKENS = 100_000
 BLANKS = re.compile("[ \t]+")
 # Ideographs, kana and full-width signs: text in which no spaces stand between words.
 UNSPACED = re.compile("[\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0002fa1f]")
+_CHARACTERS = list(pairwise(range(1025)))  # those of nearly all sentences, made once
 
 
-@dataclass(frozen=True)
-class TokenSentence:
+class TokenSentence(NamedTuple):
     """Tokens, as many tags where these are read, and the line of each token, or the one of them all."""
 
-    tokens: list[str]
+    tokens: Sequence[str]
     tags: list[str] | None
     lines: Sequence[int]
 
@@ -45,13 +45,22 @@ def msra_sentences(lines: LineReader, labelled: bool) -> Iterator[TokenSentence]
             continue
         if len(cells) != len(header):
             raise UserError(f"{where}: {len(cells)} columns where {len(header)} are expected ({', '.join(header)})")
-        tokens = cells[0].split(TOKEN_SEPARATOR)
-        if "" in tokens:
-            raise UserError(f"{where}: token {tokens.index('')} (from 0) is empty; tokens are joined by \\x02")
+        tokens: Sequence[str] | None = _single_characters(cells[0])
+        if tokens is None:
+            tokens = cells[0].split(TOKEN_SEPARATOR)
+            if "" in tokens:
+                raise UserError(f"{where}: token {tokens.index('')} (from 0) is empty; tokens are joined by \\x02")
         tags = cells[1].split(TOKEN_SEPARATOR) if labelled else None
         if tags is not None and len(tags) != len(tokens):
             raise UserError(f"{where}: {len(tags)} tags for {len(tokens)} tokens; both are joined by \\x02")
         yield TokenSentence(tokens, tags, [number])
+
+
+def _single_characters(cell: str) -> str | None:
+    """The tokens of a line as a string, whose items they are; None where one is longer than a character, or empty."""
+    characters, between = cell[::2], cell[1::2]
+    separated = between.count(TOKEN_SEPARATOR) == len(between) == len(characters) - 1
+    return characters if separated and TOKEN_SEPARATOR not in characters else None
 
 
 def conll_sentences(lines: LineReader, labelled: bool, tag_column: int | None) -> Iterator[TokenSentence]:
@@ -88,16 +97,17 @@ def conll_sentences(lines: LineReader, labelled: bool, tag_column: int | None) -
         yield TokenSentence(tokens, tags if labelled else None, places)
 
 
-def join_tokens(tokens: list[str], spaced: bool) -> tuple[str, list[tuple[int, int]]]:
+def join_tokens(tokens: Sequence[str], spaced: bool) -> tuple[str, list[tuple[int, int]]]:
     """(text, start and end of each token in it) of a sentence whose text the file does not give.
 
     spaced: put blanks between tokens, but for those beside a Chinese or full-width character and for two single
     characters of a sentence that holds one: such files give Chinese text, digits and Latin letters too, by characters.
     """
     if not spaced:
-        text = "".join(tokens)
-        borders = range(len(text) + 1) if len(text) == len(tokens) else accumulate(map(len, tokens), initial=0)
-        return text, list(pairwise(borders))
+        text = tokens if isinstance(tokens, str) else "".join(tokens)
+        if len(text) == len(tokens):
+            return text, character_units(len(text))
+        return text, list(pairwise(accumulate(map(len, tokens), initial=0)))
     chinese = any(UNSPACED.search(token) for token in tokens)
     pieces: list[str] = []
     units: list[tuple[int, int]] = []
@@ -110,6 +120,11 @@ def join_tokens(tokens: list[str], spaced: bool) -> tuple[str, list[tuple[int, i
         units.append((position, position + len(token)))
         position, previous = position + len(token), token
     return "".join(pieces), units
+
+
+def character_units(count: int) -> list[tuple[int, int]]:
+    """Start and end of each of the first so many characters."""
+    return _CHARACTERS[:count] if count <= len(_CHARACTERS) else list(pairwise(range(count + 1)))
 
 
 def _has_gap(left: str, right: str, chinese: bool) -> bool:

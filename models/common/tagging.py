@@ -51,7 +51,7 @@ def decode_tags(tags: Sequence[str], scheme: str) -> list[Entity]:
     has_end_mark = scheme != "BIO"
     entities: list[Entity] = []
     start, kind = -1, ""  # of the entity that is open; -1: none is
-    for position, (role, found) in enumerate([*_parsed(tags, scheme), (OUTSIDE, "")]):
+    for position, role, found in [*_parsed(tags, scheme), (len(tags), OUTSIDE, "")]:
         if start >= 0 and role in "IE" and found == kind:
             if role == "E":
                 entities.append(Entity(start, position + 1, kind))
@@ -91,7 +91,8 @@ def check_tags(tags: Sequence[str], scheme: str) -> str | None:
     """
     has_end_mark = "E" in _prefixes(scheme)
     open_type = None  # of the entity that the last tag belongs to and that may go on
-    for position, tag in enumerate(tags):
+    for position in _telling(tags):
+        tag = tags[position]
         try:
             role, kind = _parse(tag, scheme)
         except ValueError as error:
@@ -116,7 +117,7 @@ def repair_tags(tags: Sequence[str], scheme: str) -> list[str]:
     """
     entities: list[Entity] = []
     previous_role = OUTSIDE
-    for position, (role, kind) in enumerate(_parsed(tags, scheme)):
+    for position, role, kind in _parsed(tags, scheme):
         goes_on = role in "IE" and previous_role in "BI" and kind == entities[-1].type
         if goes_on:
             entities[-1] = entities[-1]._replace(end=position + 1)
@@ -151,9 +152,18 @@ def _parse(tag: str, scheme: str) -> tuple[str, str]:
     return ("I" if tag[0] == "M" else tag[0]), tag[2:]
 
 
-def _parsed(tags: Sequence[str], scheme: str) -> list[tuple[str, str]]:
+def _parsed(tags: Sequence[str], scheme: str) -> list[tuple[int, str, str]]:
+    """(position, role, type) of the tags that tell something."""
     _prefixes(scheme)  # an unknown scheme is an error for an empty sentence too
-    return [_parse(tag, scheme) for tag in tags]
+    return [(position, *_parse(tags[position], scheme)) for position in _telling(tags)]
+
+
+def _telling(tags: Sequence[str]) -> list[int]:
+    """The positions of all tags but the O behind an O: there nothing ends or begins, and they are most of a text."""
+    if tags.count(OUTSIDE) == len(tags):
+        return []
+    tagged = [position for position, tag in enumerate(tags) if tag != OUTSIDE]
+    return sorted({*tagged, *(position + 1 for position in tagged if position + 1 < len(tags))})
 
 
 def _entity_tags(entity: Entity, prefixes: str) -> list[str]:

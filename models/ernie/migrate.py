@@ -7,7 +7,8 @@ Formats: `fluid` (the names of Baidu's archives: a folder with a file per variab
 classes: .pdparams), `hf` (transformers ErnieModel and its heads), `mindspore-zoo` (a .ckpt with the names of the old
 ModelZoo), `mindspore` (a .ckpt with this project's parameter names), `canonical` (safetensors with this project's
 names, what its other commands read and write). Values are kept bit for bit, unless --dtype asks otherwise; Paddle's
-dense weights lie transposed, and are turned.
+dense weights lie transposed, and are turned. So are the two classes of the next sentence: 1 is the true next in
+`fluid`, `paddlenlp`, `ernie-dygraph` and `mindspore-zoo`, 0 in the others.
 """
 
 from models.common.cli import run_main

@@ -8,9 +8,10 @@ TASK_DATA=data/task_data                      # of download_datasets.sh
 
 # choose_task TASK_TYPE: into `task` and `module` its command of models.ernie; `folder`, `suffix` its files in Baidu's task
 # data; `scored` the part that is scored behind the training; `conversion` the flags of data_tools.convert; `length` the
-# tokens of a row; `head` what the export calls it. Folders and lengths are the original's.
+# tokens of a row; `windows` the flags of how long texts are cut; `head` what the export calls it. Folders and lengths are
+# the original's.
 choose_task() {
-  task="$1" folder="$1" suffix=tsv scored=test length=512
+  task="$1" folder="$1" suffix=tsv scored=test length=512 windows=()
   case "$task" in
     msra_ner) module=models.ernie.run_ner head=ner length=256 ;;
     chnsenticorp | xnli | dbqa) module=models.ernie.run_classifier head=classifier ;;
@@ -25,7 +26,10 @@ choose_task() {
   case "$head" in
     classifier) conversion=(classification --dataset "$task") ;;
     ner) conversion=(tagging --dataset msra --repair_tags true) ;;
-    squad) conversion=(squad --max_query_length 64 --doc_stride 128 --stride_is step) ;;
+    squad)
+      windows=(--max_query_length 64 --doc_stride 128 --stride_is step)
+      conversion=(squad "${windows[@]}")
+      ;;
   esac
 }
 
@@ -35,12 +39,14 @@ evaluation_data() {
   if [[ "$suffix" == json ]]; then evaluated+=(--eval_json_path "$TASK_DATA/$folder/$1.json"); fi
 }
 
-# training_of_task: into `training` the flags of the task's command that train with the recipe of its name
+# training_of_task: into `training` the flags of the task's command that train with the recipe of its name, or another
+# that the user gives, on features as convert_finetune_datasets.sh makes them
 training_of_task() {
   evaluation_data dev
   training=(
-    --recipe "$task" --do_train true --do_eval true --train_data_file_path "data/$folder/${task}_train"
-    "${evaluated[@]}" --load_pretrain_checkpoint_path "$WEIGHTS" --save_finetune_checkpoint_path "save_models/$task"
+    --recipe "$task" --max_seq_length "$length" "${windows[@]}" --do_train true --do_eval true
+    --train_data_file_path "data/$folder/${task}_train" "${evaluated[@]}"
+    --load_pretrain_checkpoint_path "$WEIGHTS" --save_finetune_checkpoint_path "save_models/$task"
   )
 }
 
@@ -68,8 +74,8 @@ usage_of_training() {
   usage_tasks
   cat <<TEXT
   FLAGS            further flags of the task's command, which --help behind a TASK_TYPE shows; of one given twice the last
-                   counts. Given already: the recipe of the task's name in models/ernie/recipes.yaml, features
-                   data/FOLDER/TASK_TYPE_train and _dev, weights $WEIGHTS,
+                   counts. Given already: the recipe of the task's name in models/ernie/recipes.yaml, the lengths of
+                   convert_finetune_datasets.sh, features data/FOLDER/TASK_TYPE_train and _dev, weights $WEIGHTS,
                    run folder save_models/TASK_TYPE
 TEXT
   usage_foreground

@@ -31,7 +31,7 @@ from models.common.weights.reading import read_checkpoint
 from models.common.weights.writing import write_checkpoint
 from tests.paddle_weights import ERNIE_CONFIG, NLP_CONFIG, SIZES, SPELLINGS, small_ernie, weights, write_archive
 from tests.tolerances import TOLERANCES
-from tests.weights_data import DTYPES, GROUPS, TINY, assert_same, load_any, random_tensors, run_ernie
+from tests.weights_data import DTYPES, GROUPS, TINY, assert_same, load_any, random_tensors, run, run_ernie
 
 HEADS = ("pretraining", "classifier", "tagger", "span")
 
@@ -122,7 +122,8 @@ def test_paddle_and_transformers_compute_the_same_with_migrated_weights(tmp_path
     if head == "span":
         wanted = [torch.stack([outputs.start_logits, outputs.end_logits], -1)]
     elif head == "pretraining":
-        wanted = [outputs.prediction_logits, outputs.seq_relationship_logits]
+        # Baidu's class 1 says that the second text follows, and that of transformers' documentation that it does not.
+        wanted = [outputs.prediction_logits, outputs.seq_relationship_logits.flip(-1)]
     else:
         wanted, logits = ([outputs.pooler_output], [pooled]) if head is None else ([outputs.logits], logits)
     tolerance = TOLERANCES["logits"]
@@ -208,6 +209,23 @@ def test_modelzoo_names(tmp_path, capsys, head):
     assert_same(load_any(tmp_path / "c")[1], tensors)
 
 
+def test_modelzoo_classes_of_the_next_sentence(tmp_path):
+    """Its records say 1 for the true next, as Baidu's; BERT's of the same ModelZoo say 0, as ours and transformers'."""
+    tensors = random_tensors(groups=("pooler", "heads.nsp"))
+    save_canonical(tmp_path / "a", TINY, tensors)
+    for carry, name, step in ((run_ernie, "ernie", -1), (run, "bert", 1)):
+        carry(tmp_path / "a", tmp_path / name, "canonical", "mindspore-zoo")
+        held = ms.load_checkpoint(str(tmp_path / name / "model.ckpt"))
+        for kind in ("weight", "bias"):
+            theirs = held[f"{name}.cls2.dense.{kind}"].asnumpy()
+            np.testing.assert_array_equal(theirs, tensors[f"heads.nsp.{kind}"][::step])
+        carry(tmp_path / name, tmp_path / f"{name}_back", "mindspore-zoo", "canonical")
+        assert_same(load_any(tmp_path / f"{name}_back")[1], tensors)
+    run_ernie(tmp_path / "a", tmp_path / "hf", "canonical", "hf")
+    theirs = load_file(tmp_path / "hf/model.safetensors")["cls.seq_relationship.weight"]
+    np.testing.assert_array_equal(theirs, tensors["heads.nsp.weight"])
+
+
 # ---- tables
 
 
@@ -219,6 +237,7 @@ def test_tables_name_everything_of_ernie_once(table):
     assert named == {name for name in CANONICAL_SHAPES if not name.startswith(lacking)}
     assert len({other for _, other in table.rows}) == len(table.rows)
     square = {name for name, shape in CANONICAL_SHAPES.items() if len(shape) == 2 and not name.startswith(lacking)}
+    assert set(table.reversed_classes) == {name for name in named if name.startswith("heads.nsp.")}
     assert set(table.transposed) == square - {name for name in square if name.startswith("embeddings.")}
 
 

@@ -3,11 +3,14 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from data_tools.converters.classification import ClassificationConversion, convert_classification
+from data_tools.feature_store import load_features
 from models.common.encoder_config import EncoderConfig
 from models.common.export.manifest import read_manifest
+from models.common.weights.paddle_tensors import write_variables
 from models.common.weights.reading import read_checkpoint
 from models.ernie import (
     evaluate,
@@ -24,6 +27,8 @@ from models.ernie.config import NETWORKS
 from tests.commands import flags
 from tests.pretraining import write_corpus, write_features, write_network
 from tests.recipes.test_run_classifier import LAYOUT, SENTENCES, write_texts
+from tests.tiny import TINY
+from tests.weights_data import run_ernie
 
 # The README's name of a command -> what it is here. `run_squad` is what it calls reading comprehension.
 COMMANDS = {"run_ner": run_ner, "run_squad": run_mrc, "run_classifier": run_classifier}
@@ -78,6 +83,19 @@ def test_pretraining_is_scored_and_its_weights_are_ernies(pretrained, capsys):
     assert 0 <= json.loads(capsys.readouterr().out.splitlines()[-1])["mlm_accuracy"] < 0.5
     config = read_checkpoint(weights).config
     assert (config.hidden_act, config.layer_norm_eps) == ("relu", 1e-5)
+
+
+def test_what_baidus_head_calls_the_next_sentence_is_scored_as_that(pretrained, tmp_path, capsys):
+    """Class 1 of Baidu's is the true next, of which our features say 0: a head that always says 1 is right there."""
+    run_ernie(pretrained / "run/checkpoint_ernie.ckpt", tmp_path / "baidu", "mindspore", "fluid")
+    says_one = {"next_sent_fc.w_0": np.zeros((TINY.hidden_size, 2)), "next_sent_fc.b_0": np.array([-4.0, 4.0])}
+    write_variables(tmp_path / "head", {name: one.astype(np.float32) for name, one in says_one.items()})
+    for name in says_one:
+        (tmp_path / "head" / name).replace(tmp_path / "baidu/params" / name)
+    pretrain_eval.main(flags({"load_checkpoint_path": tmp_path / "baidu", "eval_data_dir": pretrained / "corpus"}))
+    follows = load_features(pretrained / "corpus").scalars["next_sentence_label"] == 0
+    assert 0.2 < follows.mean() < 0.45 or 0.55 < follows.mean() < 0.8
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["nsp_accuracy"] == pytest.approx(follows.mean())
 
 
 @pytest.fixture(scope="module")

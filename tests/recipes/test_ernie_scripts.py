@@ -182,7 +182,9 @@ def test_weights_of_no_run_get_the_lengths_of_the_task(exported):
     assert "--max_seq_length" not in line
     line = done("export", here, "random", "out", task, "--print", "--packed", "false")
     assert f"--max_seq_length {TASKS[task][2]}" in line and line.endswith("--packed false\n")
-    assert ("--stride_is step --max_answer_length 100 --assessment_method cmrc" in line) == (task == "cmrc")
+    assert ("--doc_stride 128 --stride_is step --max_answer_length 100 --assessment_method cmrc" in line) == (
+        task == "cmrc"
+    )
 
 
 def test_features_made_elsewhere(exported, tmp_path):
@@ -239,8 +241,12 @@ def test_what_is_started_for_each_task(task, tmp_path):
         done("run_standalone_finetune", tmp_path, task, "--print", "--", "--recipe", f"{task}_small"), module
     )
     assert small.optimizer.learning_rate == 1e-4
+    for own in (config, small):  # both fit the features of convert_finetune_datasets.sh
+        assert own.max_seq_length == length
+        if command == "run_mrc":
+            assert (own.doc_stride, own.stride_is, own.max_query_length) == (128, "step", 64)
 
-    line = done("run_distribute_finetune", tmp_path, task, "--device_num", "2", "--print", "--master_port", "9000")
+    line = done("run_distribute_finetune", tmp_path, 2, task, "--print", "--master_port", "9000")
     assert line.startswith("msrun --worker_num 2 --local_worker_num 2 --master_addr 127.0.0.1 --master_port 9000 ")
     config = parsed(line, module)
     assert (config.distribute, config.device_target, config.save_finetune_checkpoint_path) == (
@@ -271,6 +277,7 @@ def test_how_each_task_is_converted(task, tmp_path):
     for line, part in ((train, "train"), (test, "test")):
         assert f"--input_file {tmp_path}/{part}.{suffix} --output_dir out/{task}_{part} " in line
         assert f"--max_seq_length {length} " in line and line.endswith("--overwrite true")
+    assert ("--max_query_length 64 --doc_stride 128 --stride_is step" in train) == (suffix == "json")
     assert ("--is_training true --skip_misaligned true" in train) == (suffix == "json") == ("training false" in test)
     assert ("--label_file_path" in train) == (task == "msra_ner")
 
@@ -303,10 +310,13 @@ def test_pretraining(tmp_path, minilm_dir):
             "run_standalone_finetune sst2",
             "TASK_TYPE must be one of chnsenticorp, msra_ner, xnli, dbqa, drcd, cmrc, got s",
         ),
-        ("run_distribute_finetune xnli", "give a rank table before TASK_TYPE, or --device_num N"),
+        ("run_distribute_finetune xnli", "1 arguments before the first flag"),
         ("run_distribute_finetune none.json xnli", "none.json: no such rank table"),
-        ("run_distribute_finetune . xnli --device_num 2", "go without a rank table"),
-        ("run_distribute_finetune xnli --device_num two", "--device_num must be a number, got two"),
+        (
+            "run_distribute_finetune xnli none.json",
+            "TASK_TYPE must be one of chnsenticorp, msra_ner, xnli, dbqa, drcd,",
+        ),
+        ("run_distribute_finetune 02 xnli", "DEVICE_NUM must be a number, got 02"),
         ("run_finetune_eval cmrc", "save_models/cmrc: no finished run; bash scripts/run_standalone_finetune.sh cmrc"),
         ("convert_finetune_datasets a b", "2 arguments before the first flag"),
         ("convert_finetune_datasets a b dbqa", "a: no such folder; scripts/download_datasets.sh finetune makes data"),

@@ -11,7 +11,7 @@ import pytest
 from data_tools.convert import ClassificationConversion, SquadConversion, convert_classification, convert_squad
 from data_tools.features.span import SpanOptions
 from data_tools.readers.classification import KNOWN_LAYOUTS, TextLayout
-from models.bert import export, predict, quantize, run_classifier, run_squad
+from models.bert import export, predict, quantize, run_classifier, run_ner, run_squad
 from models.common.errors import UserError
 from models.common.export.manifest import FILE_NAME, read_manifest
 from models.common.files import read_json, sha256_of, write_json
@@ -198,3 +198,18 @@ def test_what_cannot_be_ranked_is_refused(inputs, ranking, tmp_path):
             "eval_data_file_path": tmp_path / "three", "save_finetune_checkpoint_path": tmp_path / "run",
             "load_pretrain_checkpoint_path": inputs / "weights",
         }))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "data", "message"),
+    [
+        (run_classifier, "cmrc", "cmrc: holds features for span, needed are those for classification or regression"),
+        (run_ner, "dbqa", "dbqa: holds features for classification, needed are those for tagging"),
+        (run_squad, "dbqa", "dbqa: holds features for classification, needed are those for span"),
+    ],
+)
+def test_features_of_another_task_are_refused(inputs, tmp_path, command, data, message):
+    settings = {"max_seq_length": LENGTH, "load_pretrain_checkpoint_path": inputs / "weights",
+                "save_finetune_checkpoint_path": tmp_path / "run"}  # fmt: skip
+    with pytest.raises(UserError, match=message):
+        command.main(flags({**settings, "do_train": "true", "train_data_file_path": inputs / data}))

@@ -1,10 +1,10 @@
-"""run_distributed_finetune.sh: what it starts, with msrun and from a rank table; the training is a stand-in."""
+"""run_distribute_finetune.sh: what it starts, with msrun and from a rank table; the training is a stand-in."""
 
 import pytest
 
 from tests.recipes.test_pretrain_scripts import user  # noqa: F401
 
-SCRIPT, TRAINING = "run_distributed_finetune", "models.bert.run_classifier"
+SCRIPT, TRAINING = "run_distribute_finetune", "models.bert.run_classifier"
 
 
 def test_the_line_of_msrun(user):  # noqa: F811
@@ -36,8 +36,12 @@ def test_the_ranks_of_a_table(user):  # noqa: F811
         ("", "0 arguments before the first flag"),
         ("2", "1 arguments before the first flag"),
         ("2 models.bert.run_pretrain", "models.bert.run_pretrain: no module that fine-tunes"),
+        ("2 models.bert.run_mrc", "models.bert.run_mrc: no module that fine-tunes"),
         ("0 models.bert.run_ner", "every machine must have DEVICE_NUM (0) of them"),
-        ("absent.json models.bert.run_classifier", "absent.json"),
+        (
+            "absent.json models.bert.run_classifier",
+            "absent.json: no such rank table; python -m models.common.launch.rank",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(user, arguments, says):  # noqa: F811

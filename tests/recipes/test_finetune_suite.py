@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from mindspore import Tensor
 from transformers import BertConfig, BertModel
 
-from benchmarks import finetune_cases, finetune_suite, finetune_table, our_finetune, peer_finetune
+from benchmarks import finetune_cases, finetune_suite, finetune_table, our_finetune, peer_finetune, table
 from benchmarks.peer_squad_finetune import make_optimizer
 from benchmarks.torch_tagger import BertTagger
 from benchmarks.torch_tagger import Crf as TorchCrf
@@ -22,6 +23,7 @@ from models.common.files import read_json
 from models.common.nn.crf import Crf
 from tests.tolerances import TOLERANCES
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 SENTENCES = ("浙商银行的叶老桂", "叶老桂在浙江", "他去了上海银行", "浙江的银行", "上海银行的叶老桂")
 ENTITIES = {"name": "叶老桂", "company": "银行", "address": "浙江"}
 
@@ -133,7 +135,7 @@ def test_ernies_rows_have_reading_comprehension_and_its_transfer(ernie_suite, ca
     finetune_table.main([str(path) for path in results])
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
     assert [row[:3] for row in rows[2:5]] == [
-        ["XNLI, 40 % of dev held out", "linear", "accuracy"],
+        ["XNLI, 40 % of the premises of dev held out", "linear", "accuracy"],
         ["CMRC 2018, a tenth of train, a quarter of trial", "linear", "f1"],
         ["DRCD, a twentieth of dev, by the model of CMRC 2018", "linear", "f1"],
     ]
@@ -179,6 +181,14 @@ def test_tasks_of_another_family_are_refused(tmp_path):
     command = ["--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "out"), "--tasks", "tnews", "xnli_small"]
     with pytest.raises(UserError, match="--tasks xnli_small: not of the family bert; it has cola, tnews"):
         finetune_suite.main(command)
+
+
+def test_no_premise_is_in_both_parts(ernie_suite):
+    parts = [(ernie_suite / f"xnli_small/{part}.tsv").read_text().splitlines() for part in ("train", "dev")]
+    premises = [{row.split("\t")[0] for row in rows[1:]} for rows in parts]
+    assert [len(found) for found in premises] == [3, 2] and not premises[0] & premises[1]
+    rows = (ernie_suite.parent / "data/xnli/dev.tsv").read_text().splitlines()
+    assert sorted([*parts[0][1:], *parts[1]]) == sorted(rows) and parts[0][0] == parts[1][0]
 
 
 def test_a_part_of_a_file_in_another_layout_is_refused(tmp_path):
@@ -279,3 +289,13 @@ def test_the_peers_field_is_ours():
     np.testing.assert_allclose(loss.asnumpy(), wanted.detach().numpy(), rtol, atol)
     path = ours(Tensor(scores[None]), *places).asnumpy()[0]
     assert path.tolist() == theirs.best_path(torch.tensor(scores))
+
+
+@pytest.mark.parametrize("page", ["bert/README.md", "bert/README_CN.md"])
+def test_the_published_table_is_that_of_the_stored_results(page):
+    family, path = page.split("/")[0], REPOSITORY / "models" / page
+    stored = sorted((REPOSITORY / "benchmarks/results/finetune" / family).glob("*.json"))
+    assert stored
+    assert table.insert(finetune_table.table(stored), path) == path.read_text(encoding="utf-8")
+    for result in stored:
+        assert not re.search(r'["\s=]/\w', result.read_text(encoding="utf-8")), f"{result}: holds an absolute path"

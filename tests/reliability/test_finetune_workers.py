@@ -37,7 +37,7 @@ from tests.tiny import write_squad, write_weights
 from tests.tolerances import TOLERANCES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SCRIPT = REPOSITORY / "scripts" / "run_distributed_finetune.sh"
+SCRIPT = REPOSITORY / "scripts" / "run_distribute_finetune.sh"
 COMMANDS = {"classes": run_classifier, "tags": run_ner, "answers": run_squad}
 LENGTH = 64
 

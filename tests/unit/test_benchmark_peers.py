@@ -141,8 +141,8 @@ def test_googles_answer_span_and_best_window(minilm_dir):
     google = google_squad.GoogleTokenizer(minilm_dir / "vocab.txt", lower_case=True)
     tokens = google.tokenize("(1895-1943)")
     assert tokens == ["(", "1895", "-", "1943", ")"]
-    assert google_squad._improve_answer_span(tokens, 0, 4, google, "1895") == (1, 1)
-    assert google_squad._improve_answer_span(tokens, 0, 4, google, "1900") == (0, 4)
+    assert google_squad.improve_answer_span(tokens, 0, 4, google, "1895") == (1, 1)
+    assert google_squad.improve_answer_span(tokens, 0, 4, google, "1900") == (0, 4)
     spans = [(0, 6), (3, 6), (6, 3)]
     assert [google_squad._best_span(spans, position) for position in range(9)] == [0, 0, 0, 0, 0, 1, 1, 1, 1]
 

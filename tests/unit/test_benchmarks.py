@@ -12,14 +12,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForQuestionAnswering
 
-from benchmarks import (
-    deployment_speed,
-    epochs,
-    latency_grid,
-    samples,
-    sidebyside,
-    table,
-)  # fmt: skip
+from benchmarks import deployment_speed, epochs, latency_grid, samples, sidebyside, table
 from data_tools.feature_store import FeatureSet
 from models.common.cli import run_main
 from models.common.errors import UserError

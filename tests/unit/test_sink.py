@@ -123,8 +123,9 @@ def test_the_thread_that_sends_to_a_device_takes_each_row_once(features):
     def send(dataset: GeneratorDataset) -> Iterator[tuple[Tensor, ...]]:
         sender = dataset.device_que(send_epoch_end=False)
         sender.send(1)
+        columns = Columns()
         for step in expected:
-            yield Columns()(*(tensor for place, tensor in enumerate(step.tensors) if place % size))
+            yield columns(*(tensor for place, tensor in enumerate(step.tensors) if place % size))
         sender.stop_send()
         sender.release()
 

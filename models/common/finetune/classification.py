@@ -146,7 +146,7 @@ class ClassificationTask(Task):
     def _features(self, path: str, checkpoint: Checkpoint) -> FeatureSet:
         """Load one file; the first one that names the labels names them for the run, the others must agree."""
         config = self.config
-        features = read_features(path, config, checkpoint, ("lower_case",))
+        features = read_features(path, config, checkpoint, classification.FEATURES, ("lower_case",))
         label = features.scalars.get("label")
         if label is not None and np.issubdtype(label.dtype, np.floating) != self.regression:
             raise UserError(

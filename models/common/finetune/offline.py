@@ -206,7 +206,7 @@ class OfflineClassification(OfflineFeatures):
     printed = (*classification.CLASS_SCORES, *classification.REGRESSION_SCORES)
     # Few candidates are right, so that accuracy hardly tells how well they are ranked.
     headlines = (classification.RANKING_SCORE, "accuracy", "spearman_correlation")
-    tasks = ("classification", "regression")
+    tasks = classification.FEATURES
 
     def gold(self, features: FeatureSet) -> np.ndarray | None:
         """See `OfflineFeatures`."""

@@ -90,7 +90,7 @@ class SpanTask(Task):
     def training_features(self, checkpoint: Checkpoint) -> FeatureSet:
         """See `Task`."""
         path, config = self.config.train_data_file_path, self.config
-        features = read_features(path, config, checkpoint, ("lower_case",))
+        features = read_features(path, config, checkpoint, ("span",), ("lower_case",))
         if not {"start_position", "end_position"} <= features.scalars.keys():
             raise UserError(f"{path}: made for evaluation, it has no labels; convert with --is_training true")
         starts, ends = (features.scalars[name] for name in ("start_position", "end_position"))
@@ -142,7 +142,7 @@ class EvaluationData:
         if path is None:
             path = folder / "eval_features"
             self._convert(path, config.vocab_file_path or checkpoint.vocab)
-        features = read_features(path, config, checkpoint, WINDOW_SETTINGS, foreign=False)
+        features = read_features(path, config, checkpoint, ("span",), WINDOW_SETTINGS, foreign=False)
         source = features.info.get("source", {}).get("sha256")
         if "offset_start" not in features.tokens or features.qas_ids is None or source is None:
             raise UserError(f"{path}: not made for evaluation; convert with --is_training false")

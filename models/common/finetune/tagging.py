@@ -157,7 +157,7 @@ class TaggingTask(Task):
         """Load one file; the first one that names the tags names them for the run, the others must agree."""
         config = self.config
         foreign = self.benchmark is None  # or CLUENER's sentences have become features with the run's tags by now
-        features = with_words(read_features(path, config, checkpoint, ("lower_case",), foreign))
+        features = with_words(read_features(path, config, checkpoint, ("tagging",), ("lower_case",), foreign))
         self.config = replace(config, unit=unit_of(features, path, config.unit))
         ids = features.tokens.get("tag_id")
         label_file = config.label_file_path if foreign else None

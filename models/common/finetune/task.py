@@ -106,13 +106,23 @@ class Task(ABC):
 
 
 def read_features(
-    path: Path | str, config: FineTuneConfig, checkpoint: Checkpoint, stated: tuple[str, ...], foreign: bool = True
+    path: Path | str,
+    config: FineTuneConfig,
+    checkpoint: Checkpoint,
+    tasks: tuple[str, ...],
+    stated: tuple[str, ...],
+    foreign: bool = True,
 ) -> FeatureSet:
-    """Load features and check them against the model and those settings that a sidecar states.
+    """Load features of one of `tasks` and check them against the model and those settings that a sidecar states.
 
     foreign: they may be record files made elsewhere, of which the settings say what they are.
     """
     features = load_features(Path(path), *((config.schema_file_path, config.dataset_format) if foreign else ()))
+    made_for = features.info.get("task", tasks[0])
+    if made_for not in tasks:
+        raise UserError(
+            f"{path}: holds features for {made_for}, needed are those for {' or '.join(tasks)}; give others"
+        )
     check_features(Path(path), features, config, checkpoint, stated)
     return features
 

@@ -15,6 +15,7 @@ from models.common.metrics import classification as metrics
 from models.common.packing import PER_SAMPLE, PackedBatch, Samples
 
 OUTPUTS = {"logits": PER_SAMPLE}
+FEATURES = ("classification", "regression")  # as data_tools.convert calls them
 RANKING_SCORE = "mrr"
 CLASS_SCORES = (RANKING_SCORE, "accuracy", "f1", "mcc")
 REGRESSION_SCORES = ("spearman_correlation", "pearson_correlation", "mean_squared_error")

@@ -62,7 +62,7 @@ class Cluster(Workers):
         if not {"MS_ROLE", "RANK_TABLE_FILE"} & set(os.environ):
             raise UserError(
                 "--distribute true: this process is not one of several; start it with a script of scripts/ "
-                "(run_distributed_pretrain_cpu.sh, run_distributed_finetune.sh and the like) or with msrun"
+                "(run_distributed_pretrain_cpu.sh, run_distribute_finetune.sh and the like) or with msrun"
             )
         from mindspore import communication, context
 

@@ -79,6 +79,10 @@ CANONICAL_SHAPES: dict[str, tuple[str | int, ...]] = {
     "heads.lstm.backward.bias": ("4E",),
 }
 
+# Of its two classes ours, as those of Google's BERT, have 0 where the second text follows the first. Baidu's have 1
+# there (its demo_train_set.gz; sample_negative in ERNIE's pretrain_dygraph.py), as have those of research/nlp/ernie.
+NEXT_SENTENCE = ("heads.nsp.weight", "heads.nsp.bias")
+
 # There as a whole or not at all.
 OPTIONAL_GROUPS = (
     "pooler", "heads.span", "heads.mlm", "heads.nsp", "heads.classifier", "heads.tagger", "heads.crf", "heads.lstm",
@@ -164,6 +168,7 @@ class NameTable:
     counting: names of tensors that hold 0, 1, 2, ... and no weights; read, compared and dropped.
     training_state: patterns of what a training run saves beside the weights -> what it is; never needed here.
     transposed: canonical names of the matrices that lie in the family's files as [in, out], and ours as [out, in].
+    reversed_classes: canonical names of the tensors of a head whose classes the family counts the other way round.
     named_by_task: names that some writers put the name of a task and a `_` in front of; read only.
     unbuilt: patterns of tensors of a network that this suite does not have -> what they do; always an error.
     """
@@ -175,6 +180,7 @@ class NameTable:
     counting: tuple[str, ...] = ()
     training_state: dict[str, str] = field(default_factory=dict)
     transposed: tuple[str, ...] = ()
+    reversed_classes: tuple[str, ...] = ()
     named_by_task: tuple[str, ...] = ()
     unbuilt: dict[str, str] = field(default_factory=dict)
 
@@ -306,7 +312,9 @@ HUGGING_FACE_NEZHA = NameTable(
     training_state={"*.relative_positions_encoding.positions_encoding": "the fixed table of relative positions"},
 )
 
-# transformers ErnieModel and its heads: `Ernie` where BERT's classes have `Bert`, in the names of the tensors too.
+# transformers ErnieModel and its heads: `Ernie` where BERT's classes have `Bert`, in the names of the tensors too. Its
+# next-sentence class 0 is the true next, as its ErnieForPreTraining says; Baidu's head is in no file that the
+# converter of nghuyong/ERNIE-Pytorch made, which leaves it behind.
 TASK_TYPES = "ERNIE 2.0 adds an embedding of the task (use_task_id), which no network here has"
 HUGGING_FACE_ERNIE = replace(
     HUGGING_FACE_BERT.respelled("bert.", "ernie."), unbuilt={"*task_type_embeddings.weight": TASK_TYPES}
@@ -354,4 +362,5 @@ MODELZOO_BERT = NameTable(
 MODELZOO_ERNIE = replace(
     MODELZOO_BERT,
     rows=tuple(row for row in MODELZOO_BERT.rows if not row[0].startswith((RELATIVE, "heads.crf.", "heads.lstm."))),
+    reversed_classes=NEXT_SENTENCE,
 ).respelled("bert", "ernie")

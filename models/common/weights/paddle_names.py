@@ -5,7 +5,7 @@ the same; ERNIE develop (ernie/modeling_ernie.py); PaddleNLP (transformers/ernie
 the first and the last, static_to_dygraph_params/match_static_to_dygraph.py.
 """
 
-from models.common.weights.names import CLASSIFIER, SPAN, TAGGER, TASK_TYPES, NameTable, Row, dense
+from models.common.weights.names import CLASSIFIER, NEXT_SENTENCE, SPAN, TAGGER, TASK_TYPES, NameTable, Row, dense
 
 # Paddle's fc and Linear multiply by [in, out]. The word table, [V, H], is no such matrix, also where a decoder of the
 # masked words repeats it. A weight of equal sides that is not turned raises no error anywhere: hence a list, no guess.
@@ -63,10 +63,13 @@ FLUID = NameTable(
         **dict.fromkeys(("loss_scaling_[0-9]*", "num_good_steps_[0-9]*", "num_bad_steps_[0-9]*"), "loss scale state"),
     },
     transposed=PADDLE_TRANSPOSED,
+    reversed_classes=NEXT_SENTENCE,
     unbuilt={"task_embedding": TASK_TYPES},
 )
 
-# PaddleNLP ErnieModel, ErnieForPretraining, ErnieForSequenceClassification, and so on.
+# PaddleNLP ErnieModel, ErnieForPretraining, ErnieForSequenceClassification, and so on. Its next-sentence head is taken
+# for Baidu's, as that of ernie-1.0-base-zh is; its own pretraining (model_zoo/ernie-1.0) has 0 for the true next, and
+# nothing in a file tells the two apart.
 _NLP_LAYER = "ernie.encoder.layers.{i}"
 PADDLENLP_ERNIE = NameTable(
     rows=(
@@ -96,6 +99,7 @@ PADDLENLP_ERNIE = NameTable(
         "cls.predictions.decoder.bias": "heads.mlm.bias",
     },
     transposed=PADDLE_TRANSPOSED,
+    reversed_classes=NEXT_SENTENCE,
     unbuilt={"*task_type_embeddings.weight": TASK_TYPES},
 )
 
@@ -123,4 +127,5 @@ ERNIE_DYGRAPH = NameTable(
         *dense(CLASSIFIER, "classifier"),
     ),
     transposed=PADDLE_TRANSPOSED,
+    reversed_classes=NEXT_SENTENCE,
 )

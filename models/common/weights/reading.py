@@ -70,7 +70,7 @@ def read_checkpoint(
     The config is `config_file`, else that beside the weights; a ModelZoo checkpoint has none, its sizes then come from
     the tensors. Tensors that no table row names must fit a pattern of `allow_unused`. `head`: what the last layer is, a
     key of `HEADS`, where a family calls them alike; None looks for signs of each. Matrices that lie transposed in a
-    format are turned.
+    format, and classes that it counts the other way round, are turned.
     """
     file = locate(path, formats_of(families, expected))
     held = read_tensors(file)
@@ -138,8 +138,9 @@ def to_canonical(
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Rename tensors of one family; returns canonical tensors, and of each dropped tensor why it could be dropped.
 
-    Arrays are passed on as they are, but copied where a family has transposed ones. Unknown names, parts of networks
-    that are not built here, two spellings of one tensor and a copy that differs from its original are one `UserError`.
+    Arrays are passed on as they are, but copied where a family has transposed or reversed ones. Unknown names, parts of
+    networks that are not built here, two spellings of one tensor and a copy that differs from its original are one
+    `UserError`.
     """
     tensors: dict[str, np.ndarray] = {}
     unused: dict[str, str] = {}
@@ -183,9 +184,9 @@ def to_canonical(
 
 def _arranged(tensor: np.ndarray, table: NameTable, canonical: str) -> np.ndarray:
     """The tensor with rows and columns as ours; an array of its own where the format's may lie in a mapped file."""
-    if not table.transposed:
-        return tensor
-    return turned(tensor) if table.is_transposed(canonical) else np.array(tensor, order="C")
+    if table.transposed:
+        tensor = turned(tensor) if table.is_transposed(canonical) else np.array(tensor, order="C")
+    return np.ascontiguousarray(tensor[::-1]) if canonical in table.reversed_classes else tensor
 
 
 def _counts(tensor: np.ndarray) -> bool:

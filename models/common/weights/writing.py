@@ -91,9 +91,14 @@ def _spelled(
     homeless = [name for name, other in spelled.items() if other is None]
     if homeless:
         raise UserError(f"{to} weights have no place for {', '.join(shorten(homeless))}")
-    return {
-        str(other): tensors[name].T if table.is_transposed(name) else tensors[name] for name, other in spelled.items()
-    }
+    return {str(other): _arranged(tensors[name], table, name) for name, other in spelled.items()}
+
+
+def _arranged(tensor: np.ndarray, table: NameTable, canonical: str) -> np.ndarray:
+    """A view of the tensor with the format's rows and columns."""
+    if canonical in table.reversed_classes:
+        tensor = tensor[::-1]
+    return tensor.T if table.is_transposed(canonical) else tensor
 
 
 def _write_model(to: str, folder: Path, renamed: Mapping[str, np.ndarray]) -> Path:
