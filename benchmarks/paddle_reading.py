@@ -2,8 +2,8 @@
 
 The folder is as in Baidu's archive of ERNIE 1.0, 206 variables and 383 MiB of random weights, written to a temporary
 place and read from memory by all (the warm-up has filled the page cache). `paddle.load` gives arrays under the names of
-the files; "turned" adds what ours does too: canonical names, dense weights as [out, in]. The arrays of these two are
-compared.
+the files; "turned" adds what ours does too: canonical names, dense weights as [out, in], the next-sentence classes in
+our order. The arrays of these two are compared.
 """
 
 import argparse
@@ -65,7 +65,9 @@ WORKERS = {OURS: run_ours, PEER: run_peer, PEER_TURNED: run_peer_turned}
 
 
 def _turned(name: str, values: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(values.T) if FLUID.is_transposed(str(FLUID.to_canonical(name))) else values
+    canonical = str(FLUID.to_canonical(name))
+    values = values.T if FLUID.is_transposed(canonical) else values
+    return np.ascontiguousarray(values[::-1] if canonical in FLUID.reversed_classes else values)
 
 
 def _save_digest(folder: str, name: str, tensors: Mapping[str, np.ndarray]) -> None:
