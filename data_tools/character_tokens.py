@@ -103,8 +103,8 @@ class CharacterTokens:
 
     def _learn(self, codes: np.ndarray) -> None:
         """Fill the table for characters met for the first time."""
-        [letter] = self._encoded(["a"])[0].ids
-        between = self._encoded([f"a{chr(code)}a" for code in codes.tolist()])
+        alone, *between = self._encoded(["a", *(f"a{chr(code)}a" for code in codes.tolist())])
+        [letter] = alone.ids
         found = []
         for ids, words in ((encoding.ids, encoding.word_ids) for encoding in between):
             # Of two words it is none, as white space is; of three it is the second.
@@ -113,4 +113,4 @@ class CharacterTokens:
         self._table[codes] = found
 
     def _encoded(self, texts: list[str]) -> list[Encoding]:
-        return self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        return self._tokenizer.encode_batch(texts, add_special_tokens=False) if texts else []

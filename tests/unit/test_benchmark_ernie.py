@@ -36,6 +36,25 @@ def test_generated_files_give_the_peers_samples(task, tmp_path, minilm_dir):
         assert ours.scalars[name].tolist() == theirs.scalars[name].tolist(), name
 
 
+def test_records_are_repeated(tmp_path):
+    file = ernie_conversion.repeated(write_data("msra_ner", tmp_path, 5), 3, tmp_path)
+    header, *lines = file.read_text(encoding="utf-8").splitlines()
+    assert header == "text_a\tlabel" and lines == lines[:5] * 3 and len(set(lines)) == 5
+    assert file.with_name(ernie_peer.LABEL_MAP).is_file()
+
+
+@pytest.mark.parametrize("dataset_format", ["mindrecord", "tfrecord"])
+@pytest.mark.parametrize("task", ["dbqa", "msra_ner", "drcd"])
+def test_what_the_peer_writes_is_whole(task, dataset_format, tmp_path, minilm_dir):
+    file, vocab = write_data(task, tmp_path, 10), minilm_dir / "vocab.txt"
+    samples = ernie_peer.CONVERTERS[task](file, ernie_peer.OriginalTokenizer(vocab, True), task)
+    ernie_peer.write(samples, dataset_format, tmp_path, task)
+    read, made = load_features(tmp_path / f"peer.{dataset_format}"), ernie_peer.features_of(samples)
+    assert read.tokens.keys() == made.tokens.keys()
+    for name, array in {**made.tokens, **made.scalars}.items():
+        assert ({**read.tokens, **read.scalars})[name].tolist() == array.tolist(), name
+
+
 @pytest.mark.parametrize("task", REAL)
 def test_real_files_give_nearly_all_of_them(task, shared_data, tmp_path):
     vocab = shared_data / "vocab/ernie1.0_vocab.txt"

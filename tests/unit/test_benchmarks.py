@@ -335,6 +335,7 @@ MISTAKES = [
     ("conversion", f"{RACE} --repetitions 0", "--repetitions must be at least 1"),
     ("conversion", f"{RACE} --vocab_file no.txt", "--vocab_file no.txt: no such file"),
     ("conversion", f"{RACE} --formats numpy --data_file {{weights}}/config.json", "ours: "),
+    ("ernie_conversion", f"{RACE} --task cmrc --repeat 2", "--repeat is for TSV files"),
     ("ernie_conversion", f"{RACE} --task cmrc --formats numpy --data_file {{weights}}/config.json", "ours: "),
     ("pretrain_data", f"{RACE} --data_file no.txt", "--data_file no.txt: no such file"),
     ("pretrain_data", f"{RACE} --formats numpy --data_file {{weights}}/config.json", "ours: "),

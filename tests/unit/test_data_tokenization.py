@@ -99,14 +99,18 @@ def test_vocabulary_problems_are_named(tmp_path):
 
 
 def assert_tokens_are_encodings(tokenizer, texts, batch=37):
-    """`tokens` against `encode`, which is the library's own way."""
+    """`tokens` and `character_tokens` against `encode`, which is the library's own way."""
     for first in range(0, len(texts), batch):
         part = texts[first : first + batch]
-        found, wanted = tokenizer.tokens(part), tokenizer.encode(part)
-        assert found.lengths.tolist() == [len(encoding.ids) for encoding in wanted], part
-        assert found.ids.tolist() == [token for encoding in wanted for token in encoding.ids], part
-        offsets = [place for encoding in wanted for place in encoding.offsets]
-        assert list(zip(found.starts.tolist(), found.ends.tolist(), strict=True)) == offsets, part
+        characters = "".join(part)
+        for found, given in (
+            (tokenizer.tokens(part), part), (tokenizer.character_tokens(characters), list(characters)),
+        ):  # fmt: skip
+            wanted = tokenizer.encode(given)
+            assert found.lengths.tolist() == [len(encoding.ids) for encoding in wanted], given
+            assert found.ids.tolist() == [token for encoding in wanted for token in encoding.ids], given
+            offsets = [place for encoding in wanted for place in encoding.offsets]
+            assert list(zip(found.starts.tolist(), found.ends.tolist(), strict=True)) == offsets, given
 
 
 @pytest.mark.parametrize("remembered", [1 << 16, 5])
@@ -134,7 +138,8 @@ def test_the_table_of_characters_gives_what_the_tokenizer_gives(shared_data, voc
     reviews = ClassificationReader(shared_data / "chnsenticorp/dev.tsv", KNOWN_LAYOUTS["chnsenticorp"])
     texts += [record.text_a for record in reviews][:300]
     assert_tokens_are_encodings(tokenizer, texts)
-    assert len(tokenizer.tokens([]).ids) == len(tokenizer.tokens([]).lengths) == 0
+    for nothing in (tokenizer.tokens([]), tokenizer.character_tokens("")):
+        assert len(nothing.ids) == len(nothing.lengths) == 0
 
 
 def test_a_table_for_words_that_have_no_letter_a(tmp_path):
