@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from models.common.train.watch import LOST_EXIT_CODE, Watch, own_address
+from models.common.train.watch import LOST_EXIT_CODE, Watch, end_process, own_address
 from models.common.train.workers import Workers
 from tests.launching import table_of
 
@@ -31,8 +31,15 @@ class Piped(Workers):
         return self.queue.get()
 
 
+def linger(message: str) -> None:
+    """Leaves the others time to end and to be missed."""
+    print("found:", message, flush=True)
+    time.sleep(0.3)
+    end_process(message)
+
+
 def work(rank: int, queue, ready, orderly: bool) -> None:
-    watch = Watch(Piped(rank, queue))
+    watch = Watch(Piped(rank, queue), linger if rank == 0 else None)
     ready.release()
     if orderly:
         watch.close()
@@ -67,7 +74,8 @@ def test_all_end_when_one_is_killed(started, victim, capfd):
     for rank, process in enumerate(processes):
         process.join(SOON)
         assert process.exitcode == (-signal.SIGKILL if rank == victim else LOST_EXIT_CODE)
-    errors = capfd.readouterr().err
+    found, errors = capfd.readouterr()
+    assert found.count("found: ") == (victim != 0)  # one loss, though the others it ends are gone after it
     assert errors.count("error: ") == WORKERS - 1
     assert errors.count(f"worker {victim} is gone") == WORKERS - 1
     assert "start the same command again" in errors
