@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, required=True, help="features, runs and results")
     parser.add_argument("--tasks", nargs="+", choices=CASES, help="default: all of the family")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES), help="default: both")
+    parser.add_argument("--heads", nargs="+", choices=HEAD_FLAGS, default=list(HEAD_FLAGS), help="default: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43], help="default: 42 43")
     parser.add_argument("--threads", type=int, default=min(2, len(sidebyside.usable_cores())), help="of either side")
     args = parser.parse_args(argv)
@@ -50,7 +51,8 @@ def main(argv: list[str] | None = None) -> None:
         case = CASES[name]
         weights = (args.chinese_weights or args.data_dir / CHINESE[case.family]) if case.chinese else None
         parts = features(name, (weights or minilm_folder()) / "vocab.txt", args.data_dir, args.output_dir)
-        for head, seed, side in product(case.heads, args.seeds, args.sides):
+        heads = [head for head in case.heads if head in args.heads]
+        for head, seed, side in product(heads, args.seeds, args.sides):
             folder = args.output_dir / name / f"{side}-{head}-{seed}"
             flags = ["--family", case.family, "--command", case.command, "--recipe", name,
                      *parts, "--output_dir", folder, "--seed", seed, "--threads", args.threads, *HEAD_FLAGS[head],
