@@ -13,7 +13,6 @@ from itertools import accumulate, chain, pairwise
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Encoding
 
 from data_tools.features.lexicon import Lexicon
 from data_tools.tokenization import WordPieceTokenizer
@@ -104,9 +103,12 @@ class UnitTokenizer:
         return ids, lengths, np.stack([self._whole_words(ids, level) for level in self._options.levels])
 
     def _encode_units(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        encodings = self._tokenizer.encode(texts)
-        ids, lengths = flat([encoding.ids for encoding in encodings])
-        found = [self._begins(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
+        ids, lengths, starts, ends = self._tokenizer.tokens(texts)
+        goes_on, behind = self._continues[ids], lengths.cumsum()
+        found = []
+        for text, end, length in zip(texts, behind.tolist(), lengths.tolist(), strict=True):
+            own = slice(end - length, end)
+            found.append(self._begins(text, *(column[own].tolist() for column in (goes_on, starts, ends))))
         begins = []
         for level in self._options.levels:
             whole = self._whole_words(ids, level)
@@ -119,13 +121,17 @@ class UnitTokenizer:
     def _whole_words(self, ids: np.ndarray, level: str) -> np.ndarray:
         return np.ones(len(ids), bool) if level == BASIC else ~self._continues[ids]
 
-    def _begins(self, text: str, encoding: Encoding) -> dict[str, list[bool]]:
-        """Of the levels above basic: for each token whether a unit begins in or before it."""
-        inside = self._insides(text, encoding)
+    def _begins(self, text: str, goes_on: list[bool], starts: list[int], ends: list[int]) -> dict[str, list[bool]]:
+        """Of the levels above basic: for each token whether a unit begins in or before it. goes_on: whether a token
+        does not begin a word of the tokenizer's."""
+        inside = bytearray(len(text))  # whether a word of the tokenizer's goes on at a character
+        for later, start, end in zip(goes_on, starts, ends, strict=True):
+            inside[start:end] = b"\1" * (end - start)
+            inside[start] = later
         if self._options.word_segmenter:
             parted = bytearray(chain.from_iterable(b"\1" + bytes(len(word) - 1) for word in jieba_words(text)))
         else:
-            parted = bytearray(not goes_on for goes_on in inside)
+            parted = bytearray(not later for later in inside)
         levels = {}
         for level, lexicon in ((PHRASE, self._phrases), (ENTITY, self._entities)):
             for start, end in () if lexicon is None else lexicon.find(text, inside):
@@ -134,17 +140,9 @@ class UnitTokenizer:
                     parted[end] = 1
             if level in self._options.levels:
                 unit_of = list(accumulate(parted))
-                units = [-1, *(unit_of[start] for start, _ in encoding.offsets)]
+                units = [-1, *(unit_of[start] for start in starts)]
                 levels[level] = [before != unit for before, unit in pairwise(units)]
         return levels
-
-    def _insides(self, text: str, encoding: Encoding) -> bytearray:
-        """Of each character whether a word of the tokenizer's, of which more than one piece may be, goes on there."""
-        inside = bytearray(len(text))
-        for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            inside[start:end] = b"\1" * (end - start)
-            inside[start] = int(self._continues[number])
-        return inside
 
 
 def jieba_words(text: str) -> list[str]:
