@@ -67,6 +67,8 @@ class PretrainConversion(Conversion):
             problems.append("--legacy true has a masking of its own; leave out the flags of words, phrases, entities")
         if self.legacy and self.opencc:
             problems.append("--legacy true simplifies the text anyway; leave --opencc out")
+        if self.legacy and self.generate_neg_sample:
+            problems.append("--legacy true makes random pairs in its own way; leave --generate_neg_sample out")
         if self.dataset_format == BAIDU and len({*self.units.levels} - {BASIC}) > 1:
             problems.append("--dataset_format baidu has room for one level of units besides basic; give --masking one")
         if problems:
@@ -85,7 +87,6 @@ class PretrainConversion(Conversion):
                 "phrase_file": not of_text and self.units.phrase_file,
                 "entity_file and --masking entity": not of_text and self.units.entity_file,
                 "masking": self.input_format == BAIDU_FILE_LIST and self.units.levels != UnitOptions().levels,
-                "generate_neg_sample": of_text and self.generate_neg_sample,
                 "skip_long": of_text and self.skip,
             },
             f"--dataset_format {self.dataset_format}": {
@@ -165,8 +166,9 @@ def source_of_text(conversion: PretrainConversion, tokenizer: WordPieceTokenizer
         needed("jieba", "jieba")
         words = masks_words(options.random_seed, options.masking)
         return LegacySource(tokenizer, options), described | {"legacy": f"masks {'words' if words else 'tokens'}"}
-    units = UnitTokenizer(tokenizer, conversion.units)
-    return DocumentSource(units, options, opencc), described | units.describe()
+    units, balanced = UnitTokenizer(tokenizer, conversion.units), conversion.generate_neg_sample
+    described |= {"generate_neg_sample": True} if balanced else {}
+    return DocumentSource(units, options, opencc, balanced), described | units.describe()
 
 
 def masker_of(conversion: PretrainConversion, tokenizer: WordPieceTokenizer) -> Masker:
@@ -270,7 +272,9 @@ def add_sample_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--generate_neg_sample", type=boolean, default=False,
-        help="true: Baidu's lines are all of texts that follow; each lends its second text to another, once",
+        help="true: as many random pairs as pairs of texts that follow; of text every first part gets a second one of "
+        "another document, too; Baidu's lines must all follow and lend each other their second texts; default: "
+        "Google's way, in text, and in Baidu's lines what they say",
     )  # fmt: skip
     parser.add_argument(
         "--dupe_factor", type=int, default=options.dupe_factor, help="passes over the corpus; Google's code has 10"

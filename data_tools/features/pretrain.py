@@ -89,11 +89,12 @@ class Masker(Protocol):
 class DocumentSource:
     """Documents of sentences.
 
-    units: sentences to (ids, lengths, begins), see `UnitTokenizer`; opencc: None, or how the text is converted first.
+    units: sentences to (ids, lengths, begins), see `UnitTokenizer`; opencc: None, or how the text is converted first;
+    balanced: see `data_tools.features.sentence_pairs`.
     """
 
-    def __init__(self, units: Any, options: PretrainOptions, opencc: str | None = None) -> None:
-        self._units, self._options, self._opencc = units, options, opencc
+    def __init__(self, units: Any, options: PretrainOptions, opencc: str | None = None, balanced: bool = False) -> None:
+        self._units, self._options, self._opencc, self._balanced = units, options, opencc, balanced
 
     def __call__(self, chunk: Sequence[Document]) -> tuple[Tokens, Callable[[np.random.Generator], Pairs], Counter]:
         """What holds no token (control characters alone) is left out."""
@@ -107,7 +108,8 @@ class DocumentSource:
                 "and a random next sentence is one of another document; put blank lines between documents"
             )
         borders = Borders(starts_of(lengths[lengths > 0]), starts_of(counts[counts > 0]))
-        draw = partial(draw_pairs, borders, self._options.max_seq_length, self._options.short_seq_prob)
+        options = self._options
+        draw = partial(draw_pairs, borders, options.max_seq_length, options.short_seq_prob, self._balanced)
         known = Counter(examples=len(borders.documents) - 1, sentences=len(borders.sentences) - 1)
         return Tokens(ids, begins, self._units.shares), draw, known
 
@@ -150,6 +152,8 @@ class PretrainGenerator:
             rng = np.random.default_rng([self._options.random_seed, number, duplicate])
             pairs = draw(rng)
             pieces = [self._samples(tokens, pairs, begin, rng) for begin in range(0, len(pairs), PIECE_PAIRS)]
+            if not pieces:  # no text of the chunk has one that follows
+                continue
             passes.append(FeatureSet.join(pieces))
             counts.update(features=len(pairs), truncated=pairs.truncated, random_next=int(pairs.random_next.sum()))
             if "mlm_label" in passes[-1].tokens:

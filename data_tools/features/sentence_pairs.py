@@ -4,6 +4,9 @@ A pass goes through every document. Sentences are taken until they hold as many 
 a share of the documents, some smaller number) and split in two at random. In half of the cases the second part is
 replaced by text of another document, and the pass goes on with what it replaced; a sentence that is alone always gets
 such a partner, which is why they are more than half. What is too long loses tokens at either end.
+
+Balanced pairs are half and half, which Google's are not: what is split stays together in one pair, and its first part
+gets a partner of another document in a second one. Sentences that are alone are left out.
 """
 
 from dataclasses import dataclass
@@ -44,14 +47,17 @@ class Pairs:
         return Pairs(begins, lengths, self.random_next[order], self.truncated)
 
 
-def draw_pairs(borders: Borders, max_seq_length: int, short_seq_prob: float, rng: np.random.Generator) -> Pairs:
-    """The pairs of one pass over at least two documents, in random order."""
+def draw_pairs(
+    borders: Borders, max_seq_length: int, short_seq_prob: float, balanced: bool, rng: np.random.Generator
+) -> Pairs:
+    """The pairs of one pass over at least two documents, in random order; none where no two sentences fit together and
+    they must be balanced."""
     tokens, documents = borders.sentences, borders.documents
     longest = max_seq_length - SPECIAL_TOKENS
     count = len(documents) - 1
     short = rng.random(count) < short_seq_prob
     wanted = np.where(short, rng.integers(2, longest, count, endpoint=True), longest)  # tokens, of each document
-    begin, split, end, random_next, document = _walk(borders, wanted, rng)
+    begin, split, end, random_next, document = _walk(borders, wanted, balanced, rng)
     first_length = tokens[split] - tokens[begin]
     # The partner: from a sentence of another document on, as many as make up the wanted length, at least one.
     other = rng.integers(0, count - 1, len(begin))
@@ -76,8 +82,9 @@ def cut_to_fit(
     return Pairs(begins, (kept[0], kept[1]), random_next, int(np.count_nonzero(lost[0] + lost[1])))
 
 
-def _walk(borders: Borders, wanted: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """(begin, split, end, random_next, document) of every stretch of sentences that becomes a pair.
+def _walk(borders: Borders, wanted: np.ndarray, balanced: bool, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """(begin, split, end, random_next, document) of every stretch of sentences that becomes a pair; of balanced ones
+    each is there twice.
 
     What a stretch that begins at a sentence would be is found for all sentences at once; then the pass is a walk from
     each to where it leads.
@@ -87,12 +94,18 @@ def _walk(borders: Borders, wanted: np.ndarray, rng: np.random.Generator) -> tup
     document = np.repeat(np.arange(len(documents) - 1), np.diff(documents))
     end = np.minimum(np.searchsorted(tokens, tokens[:-1] + wanted[document]), documents[1:][document])
     split = begin + 1 + _below(np.maximum(end - begin - 1, 1), rng)
-    random_next = (end - begin == 1) | (rng.random(len(begin)) < RANDOM_NEXT_SHARE)
+    alone = end - begin == 1
+    random_next = np.zeros_like(alone) if balanced else alone | (rng.random(len(begin)) < RANDOM_NEXT_SHARE)
     leads_to = np.where(random_next, split, end).tolist()
     taken, at = [], 0
     while at < len(leads_to):
         taken.append(at)
         at = leads_to[at]
+    if balanced:
+        taken = [at for at in taken if not alone[at]]
+        random_next = np.repeat([False, True], len(taken))
+        taken = taken * 2
+        return begin[taken], split[taken], end[taken], random_next, document[taken]
     return begin[taken], split[taken], end[taken], random_next[taken], document[taken]
 
 

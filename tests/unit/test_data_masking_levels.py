@@ -243,7 +243,7 @@ REFUSED = {
     "no file": ("--masking entity --entity_file none.txt", "none.txt: data file not found"),
     "legacy": ("--legacy true --masking phrase", "--legacy true has a masking of its own"),
     "legacy's opencc": ("--legacy true --opencc t2s", "--legacy true simplifies the text anyway"),
-    "negatives": ("--generate_neg_sample true", "--generate_neg_sample has no use with --input_format text"),
+    "legacy's negatives": ("--legacy true --generate_neg_sample true", "makes random pairs in its own way"),
     "long": ("--skip_long true", "--skip_long has no use with --input_format text"),
     "names": ("--column_names ernie --dataset_format numpy", "--column_names has no use with --dataset_format numpy"),
 }  # fmt: skip

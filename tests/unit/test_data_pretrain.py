@@ -12,6 +12,7 @@ from data_tools.features.pretrain import DocumentSource, PretrainGenerator, Pret
 from data_tools.features.units import UnitOptions, UnitTokenizer
 from data_tools.readers.corpus import CorpusReader
 from data_tools.tokenization import WordPieceTokenizer
+from models.common.errors import UserError
 from tests.pretrain_corpus import (
     MASK,
     WORDS,
@@ -53,7 +54,13 @@ def place_of(features: FeatureSet) -> np.ndarray:
     return np.arange(features.starts[-1]) - np.repeat(features.starts[:-1], features.lengths)
 
 
-@pytest.mark.parametrize("kind", ["samples", "words"])
+@pytest.fixture(scope="module")
+def balanced(corpus, tmp_path_factory) -> FeatureSet:
+    folder = tmp_path_factory.mktemp("balanced") / "out"
+    return corpus.convert(folder, max_seq_length=LENGTH, dupe_factor=10, generate_neg_sample=True)
+
+
+@pytest.mark.parametrize("kind", ["samples", "words", "balanced"])
 def test_unmasked_samples_are_stretches_of_the_corpus(request, corpus, kind):
     """No token occurs twice in the corpus, so each says where it is from."""
     features = request.getfixturevalue(kind)
@@ -112,8 +119,28 @@ def test_the_first_text_of_a_stretch_is_any_number_of_its_sentences(tmp_path):
         assert_share(count, len(sizes), 1 / 9)
 
 
-def test_random_seconds_come_from_all_other_documents_alike(corpus, samples):
-    documents = np.array([corpus.document[second[0]] for _, second, random_next in texts_of(samples) if random_next])
+def test_balanced_pairs_are_half_random_in_every_document(corpus, balanced):
+    """The document of the first text; one of a single sentence has none."""
+    firsts = [(random_next, corpus.document[first[0]]) for first, _, random_next in texts_of(balanced)]
+    counts = [np.bincount([at for kind, at in firsts if kind == wanted], minlength=300) for wanted in (False, True)]
+    np.testing.assert_array_equal(*counts)
+    assert counts[0].sum() > 5000
+    pairs = np.unique(np.stack([corpus.document, corpus.sentence])[:, corpus.document >= 0], axis=1)
+    sentences = np.bincount(pairs[0], minlength=300)
+    assert (sentences == 1).any() and not counts[0][sentences == 1].any()
+
+
+def test_text_without_two_sentences_together_gives_no_balanced_pairs(tmp_path):
+    corpus = make_plain_corpus(tmp_path, documents=3, sentences=1)
+    with pytest.raises(UserError, match=r"corpus\.txt: .*no usable document"):
+        corpus.convert(tmp_path / "out", generate_neg_sample=True)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["samples", "balanced"])
+def test_random_seconds_come_from_all_other_documents_alike(request, corpus, kind):
+    features = request.getfixturevalue(kind)
+    documents = np.array([corpus.document[second[0]] for _, second, random_next in texts_of(features) if random_next])
     counts = np.bincount(documents, minlength=300)
     chi_square = ((counts - counts.mean()) ** 2).sum() / counts.mean()
     assert abs(chi_square - 299) < 5 * np.sqrt(2 * 299)
