@@ -103,10 +103,11 @@ number() {
 check_cluster() {
   local count="$1"
   number DEVICE_NUM "$count"
+  ((count > 0)) || fail "DEVICE_NUM must be at least 1, got $count"
   worker_num="${worker_num:-$count}"
   number --worker_num "$worker_num"
   number --master_port "${master_port:-8118}"
-  ((count > 0 && worker_num % count == 0)) ||
+  ((worker_num > 0 && worker_num % count == 0)) ||
     fail "--worker_num $worker_num: every machine must have DEVICE_NUM ($count) of them"
   if ((worker_num == count)); then
     [[ -z "$node_rank" ]] || fail "--node_rank without --worker_num N, the number of devices of all machines"

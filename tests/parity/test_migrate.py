@@ -276,8 +276,9 @@ def test_command_line_ends_with_an_error_and_no_traceback(tmp_path):
         (("--from", "hf", "--to", "canonical", tmp_path / "a", tmp_path / "c"), "these are canonical weights, not hf"),
         (
             ("--from", "mindspore", "--to", "hf", tmp_path / "a", tmp_path / "c"),
-            "no weights in this folder; looked for",
+            "a/model.safetensors: these are canonical weights, not mindspore",
         ),
+        (("--from", "hf", "--to", "hf", tmp_path / "empty", tmp_path / "c"), "no weights in this folder; looked for"),
         (("--from", "hf", "--to", "hf", tmp_path / "empty", tmp_path / "c"), "pytorch_model.bin.index.json"),
         (("--from", "hf", "--to", "hf", tmp_path / "none", tmp_path / "c"), "none: weights not found"),
         (("--from", "hf", "--to", "hf", tmp_path / "a/lfs.bin", tmp_path / "c"), "git lfs pull"),

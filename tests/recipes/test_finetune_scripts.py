@@ -37,7 +37,7 @@ def test_the_ranks_of_a_table(user):  # noqa: F811
         ("2", "1 arguments before the first flag"),
         ("2 models.bert.run_pretrain", "models.bert.run_pretrain: no module that fine-tunes"),
         ("2 models.bert.run_mrc", "models.bert.run_mrc: no module that fine-tunes"),
-        ("0 models.bert.run_ner", "every machine must have DEVICE_NUM (0) of them"),
+        ("0 models.bert.run_ner", "DEVICE_NUM must be at least 1, got 0"),
         (
             "absent.json models.bert.run_classifier",
             "absent.json: no such rank table; python -m models.common.launch.rank",

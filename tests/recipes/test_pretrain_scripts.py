@@ -137,7 +137,7 @@ def test_several_machines(user):
         ("standalone", "0 40 d s x", "5 arguments before the first flag"),
         ("standalone", "a 40 d", "DEVICE_ID must be a number, got a"),
         ("standalone", "0 4.5 d", "EPOCH_SIZE must be a number, got 4.5"),
-        ("distributed", "0 40 d", "every machine must have DEVICE_NUM (0) of them"),
+        ("distributed", "0 40 d", "DEVICE_NUM must be at least 1, got 0"),
         ("distributed", "08 40 d", "DEVICE_NUM must be a number, got 08"),
         ("distributed", "d hccl.json", "2 arguments before the first flag"),
         ("distributed", "2 1 d --worker_num 3", "--worker_num 3: every machine must have DEVICE_NUM (2) of them"),

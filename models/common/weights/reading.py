@@ -72,7 +72,8 @@ def read_checkpoint(
     key of `HEADS`, where a family calls them alike; None looks for signs of each. Matrices that lie transposed in a
     format, and classes that it counts the other way round, are turned.
     """
-    file = locate(path, formats_of(families, expected))
+    # Files of other formats too, behind those of the expected one: to say what is there instead.
+    file = locate(path, [*formats_of(families, expected), *formats_of(families)])
     held = read_tensors(file)
     found, table = recognise(file, held, families)
     if expected and found.name != expected:
