@@ -41,6 +41,7 @@ PACKAGES = {"mindspore": "MindSpore", "torch": "torch", "transformers": "transfo
 def race_rows(result: dict[str, Any]) -> list[list[str]]:
     """A row for each case and peer of a race."""
     rows = []
+    task = result["settings"].get("task", "")
     for case, summary in result["results"].items():
         unit = next(iter(summary["work_per_repetition"]))
         contenders = summary["contenders"]
@@ -49,7 +50,8 @@ def race_rows(result: dict[str, Any]) -> list[list[str]]:
             cpu = "" if ratio["cpu_ratio"] is None else f"{ratio['cpu_ratio']:.2f}"
             speeds = [number(contenders[name][f"{unit}_per_second"]) for name in (own, peer)]
             rows.append([
-                _short(result["benchmark"]), case, f"{speeds[0]} {unit.replace('_', ' ')}", own, peer, speeds[1],
+                _short(result["benchmark"]), f"{task} {case}".strip(),
+                f"{speeds[0]} {unit.replace('_', ' ')}", own, peer, speeds[1],
                 f"**{ratio['ratio']:.2f}** ({ratio['lowest']:.2f}-{ratio['highest']:.2f})", cpu,
                 f"{contenders[own]['peak_memory_mib']} / {contenders[peer]['peak_memory_mib']}",
             ])  # fmt: skip
