@@ -37,9 +37,11 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
 def locked_folder(path: Path | str) -> Iterator[Path]:
     """Make the folder if need be and keep other processes that ask for it out of it while the block runs.
 
-    Partial files that a killed process left below it are removed. Raises `UserError` when another process is in it.
+    Partial files that a killed process left below it are removed, and so is the folder in the end when it was made here
+    and is empty. Raises `UserError` when another process is in it.
     """
     path = Path(path)
+    made = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -50,7 +52,12 @@ def locked_folder(path: Path | str) -> Iterator[Path]:
         for left_over in path.rglob(".*.partial*"):
             if left_over.is_file():
                 left_over.unlink()
-        yield path
+        try:
+            yield path
+        finally:
+            if made:
+                with contextlib.suppress(OSError):  # it holds something
+                    path.rmdir()
     finally:
         os.close(descriptor)
 

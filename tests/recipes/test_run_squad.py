@@ -336,6 +336,12 @@ def test_a_dev_file_that_cannot_be_scored_is_told_before_training(inputs, tmp_pa
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
+def test_a_run_that_cannot_begin_leaves_no_folder(inputs, tmp_path):
+    with pytest.raises(UserError, match="nowhere: weights not found"):
+        training(inputs, tmp_path / "run", load_pretrain_checkpoint_path=tmp_path / "nowhere")
+    assert not (tmp_path / "run").exists()
+
+
 def test_one_process_at_a_time_in_a_run_folder(inputs, tmp_path):
     with locked_folder(tmp_path), pytest.raises(UserError, match="another process is working there"):
         training(inputs, tmp_path)
