@@ -47,11 +47,15 @@ def main(argv: list[str] | None = None) -> None:
     family = [name for name, case in CASES.items() if case.family == args.family]
     if foreign := sorted({*(args.tasks or family)} - {*family}):
         raise UserError(f"--tasks {' '.join(foreign)}: not of the family {args.family}; it has {', '.join(family)}")
-    for name in args.tasks or family:
+    chosen = {name: [head for head in CASES[name].heads if head in args.heads] for name in args.tasks or family}
+    if not any(chosen.values()):
+        raise UserError(f"--heads {' '.join(args.heads)}: none of {', '.join(chosen)} has such a head")
+    for name, heads in chosen.items():
+        if not heads:
+            continue
         case = CASES[name]
         weights = (args.chinese_weights or args.data_dir / CHINESE[case.family]) if case.chinese else None
         parts = features(name, (weights or minilm_folder()) / "vocab.txt", args.data_dir, args.output_dir)
-        heads = [head for head in case.heads if head in args.heads]
         for head, seed, side in product(heads, args.seeds, args.sides):
             folder = args.output_dir / name / f"{side}-{head}-{seed}"
             flags = ["--family", case.family, "--command", case.command, "--recipe", name,

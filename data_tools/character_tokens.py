@@ -33,6 +33,16 @@ class Tokens(NamedTuple):
     ends: np.ndarray
 
 
+def code_points(text: str) -> np.ndarray:
+    """Of each character, uint32."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def text_of(codes: np.ndarray) -> str:
+    """The text of code points, uint32."""
+    return codes.tobytes().decode("utf-32-le", "surrogatepass")
+
+
 class CharacterTokens:
     """Gives what `tokenizer` gives, without special tokens."""
 
@@ -79,7 +89,7 @@ class CharacterTokens:
 
     def _look_up(self, text: str) -> np.ndarray:
         """Id, NO_TOKEN or IN_STRETCH of each character, int32."""
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        codes = code_points(text)
         if self._table is None:
             self._table = np.full(CODES, UNSEEN, np.int32)
         found = self._table[codes]

@@ -101,12 +101,12 @@ def _walk(borders: Borders, wanted: np.ndarray, balanced: bool, rng: np.random.G
     while at < len(leads_to):
         taken.append(at)
         at = leads_to[at]
+    random_next = random_next[taken]
     if balanced:
         taken = [at for at in taken if not alone[at]]
         random_next = np.repeat([False, True], len(taken))
         taken = taken * 2
-        return begin[taken], split[taken], end[taken], random_next, document[taken]
-    return begin[taken], split[taken], end[taken], random_next[taken], document[taken]
+    return begin[taken], split[taken], end[taken], random_next, document[taken]
 
 
 def _below(limits: np.ndarray, rng: np.random.Generator) -> np.ndarray:

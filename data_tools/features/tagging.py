@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_tools.character_tokens import Tokens
+from data_tools.character_tokens import Tokens, code_points, text_of
 from data_tools.feature_store import FeatureSet, ranges, starts_of
 from data_tools.labels import TagSet
 from data_tools.readers.tagging import TaggedText
@@ -213,8 +213,7 @@ def _unit_tokens(
     lengths = np.array([len(sentence.text) for sentence in sentences], np.int64)
     first, last = places.T + np.repeat(starts_of(lengths)[:-1], np.diff(begins))
     single = last - first == 1
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    characters = tokenizer.character_tokens(codes[first[single]].tobytes().decode("utf-32-le", "surrogatepass"))
+    characters = tokenizer.character_tokens(text_of(code_points(text)[first[single]]))
     if single.all():
         return characters
     longer = [text[begin:end] for begin, end in zip(first[~single].tolist(), last[~single].tolist(), strict=True)]

@@ -83,6 +83,7 @@ def write_ernie_data(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory) -> tuple[Path, list[str]]:
     """The results' folder, and the command; of the three heads of CLUENER two."""
+    assert finetune_cases.CASES["cluener"].heads == tuple(finetune_cases.HEAD_FLAGS)
     folder = tmp_path_factory.mktemp("suite")
     command = [
         "--data_dir", write_data(folder / "data"), "--chinese_weights", write_weights(folder / "weights"),
@@ -177,6 +178,13 @@ def test_tasks_of_another_family_are_refused(tmp_path):
     command = ["--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "out"), "--tasks", "tnews", "xnli_small"]
     with pytest.raises(UserError, match="--tasks xnli_small: not of the family bert; it has cola, tnews"):
         finetune_suite.main(command)
+
+
+def test_heads_that_no_task_has_are_refused(tmp_path):
+    command = ["--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "out"), "--tasks", "tnews", "--heads", "crf"]
+    with pytest.raises(UserError, match="--heads crf: none of tnews has such a head"):
+        finetune_suite.main(command)
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_premise_is_in_both_parts(ernie_suite):

@@ -37,7 +37,7 @@ class Watch:
     def __init__(self, workers: Workers, lost: Callable[[str], None] | None = None) -> None:
         self._workers, self._lost = workers, lost or end_process
         self._over = False
-        self._first = threading.Lock()  # to notice: who is told of a loss ends, which is no second one
+        self._noticing = threading.Lock()  # one loss counts: who is told of it ends, which is no second one
         self._peers: dict[int, socket.socket] = {}
         if workers.size > 1:
             self._connect()
@@ -82,7 +82,7 @@ class Watch:
     def _listen(self, rank: int, peer: socket.socket) -> None:
         """Wait for the first word of a peer: a goodbye, the number of a lost worker, or that it is gone itself."""
         number = _receive(peer)
-        with self._first:
+        with self._noticing:
             if number == GOODBYE or self._over:
                 return
             self._over = True
